@@ -1,0 +1,137 @@
+"""Who the members are: their ids, names and URLs, as replicated state.
+
+Raft's configuration says who votes; this says where they are and what they are called. Ids are derived the way
+etcd derives them, so that the same `--initial-cluster` and token give the same ids on every member without asking
+anybody. It knows no disk, no network and no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from hashlib import sha1
+from typing import Any, NamedTuple
+
+from kvstore.raft.types import Change, ChangeKind, Configuration
+from kvstore.wire import MembershipChange, Publish, UpdateMember
+
+
+class Member(NamedTuple):
+    """One member; `name` is empty until it has started once."""
+
+    id: int
+    name: str
+    peer_urls: tuple[str, ...]
+    client_urls: tuple[str, ...] = ()
+
+
+class MembershipError(Exception):
+    """The change does not fit the members that there are; `member` is the id in question."""
+
+    def __init__(self, message: str, member: int) -> None:
+        super().__init__(message)
+        self.member = member
+
+
+class UnknownMember(MembershipError):
+    def __init__(self, member: int) -> None:
+        super().__init__(f"no such member: {member:x}", member)
+
+
+class RemovedMember(MembershipError):
+    def __init__(self, member: int) -> None:
+        super().__init__(f"member permanently removed: {member:x}", member)
+
+
+class DuplicateMember(MembershipError):
+    def __init__(self, member: int) -> None:
+        super().__init__(f"member {member:x} exists already", member)
+
+
+class DuplicatePeerURL(MembershipError):
+    def __init__(self, member: int, url: str) -> None:
+        super().__init__(f"peer URL {url} belongs to member {member:x}", member)
+
+
+def member_id(peer_urls: Iterable[str], token: str, added_at: int | None = None) -> int:
+    """The id of a member: etcd's, a digest of its sorted peer URLs, the cluster's token and, for a member that
+    was added later, the second in which that happened (so that an id is never used twice)."""
+    text = "".join(sorted(peer_urls)) + token + ("" if added_at is None else str(added_at))
+    return int.from_bytes(sha1(text.encode()).digest()[:8], "big")
+
+
+def cluster_id(member_ids: Iterable[int]) -> int:
+    """The id of a cluster: etcd's, a digest of the ids of its first members."""
+    octets = b"".join(member.to_bytes(8, "big") for member in sorted(member_ids))
+    return int.from_bytes(sha1(octets).digest()[:8], "big")
+
+
+class Membership:
+    """The members of one cluster and the ids of those that were removed, which never come back."""
+
+    def __init__(self, members: Iterable[Member] = (), removed: Iterable[int] = ()) -> None:
+        self.members: dict[int, Member] = {member.id: member for member in members}
+        self.removed: set[int] = set(removed)
+
+    @classmethod
+    def initial(cls, peers: Mapping[str, tuple[str, ...]], token: str) -> Membership:
+        """The members that `--initial-cluster` names: name -> peer URLs."""
+        return cls(Member(member_id(urls, token), name, urls) for name, urls in peers.items())
+
+    def configuration(self) -> Configuration:
+        """The first configuration of a new cluster: everybody votes."""
+        return Configuration(voters=frozenset(self.members))
+
+    def check(self, change: MembershipChange) -> None:
+        """Raises MembershipError when the change does not fit; called again at apply, because the members may
+        have changed since it was proposed."""
+        member = change.member
+        if member in self.removed:
+            raise RemovedMember(member)
+        if not change.peer_urls:
+            if member not in self.members:
+                raise UnknownMember(member)
+            return
+        if member in self.members and not self._promotes(change):
+            raise DuplicateMember(member)
+        self._check_urls(member, change.peer_urls)
+
+    def _promotes(self, change: MembershipChange) -> bool:
+        return change.changes == (Change(ChangeKind.ADD_VOTER, change.member),) and (
+            change.peer_urls == self.members[change.member].peer_urls
+        )
+
+    def _check_urls(self, member: int, urls: Iterable[str]) -> None:
+        wanted = set(urls)
+        for other in self.members.values():
+            if other.id != member and (taken := wanted.intersection(other.peer_urls)):
+                raise DuplicatePeerURL(other.id, min(taken))
+
+    def apply_change(self, change: MembershipChange) -> None:
+        """Adds or removes a member. Raises MembershipError and changes nothing when it does not fit."""
+        self.check(change)
+        if not change.peer_urls:
+            del self.members[change.member]
+            self.removed.add(change.member)
+        elif change.member not in self.members:
+            self.members[change.member] = Member(change.member, change.name, change.peer_urls)
+
+    def apply(self, command: Publish | UpdateMember) -> None:
+        """Raises MembershipError and changes nothing when the member is not there or a URL is another's."""
+        member = self.members.get(command.member)
+        if member is None:
+            raise (RemovedMember if command.member in self.removed else UnknownMember)(command.member)
+        if isinstance(command, Publish):
+            self.members[member.id] = member._replace(name=command.name, client_urls=command.client_urls)
+        else:
+            self._check_urls(member.id, command.peer_urls)
+            self.members[member.id] = member._replace(peer_urls=command.peer_urls)
+
+    def freeze(self) -> tuple[Any, ...]:
+        """All of it as plain tuples, in an order that is the same on every member."""
+        return (tuple(sorted(self.members.values())), tuple(sorted(self.removed)))
+
+    @classmethod
+    def restore(cls, frozen: tuple[Any, ...]) -> Membership:
+        """The inverse of `freeze`."""
+        members, removed = frozen
+        return cls((Member._make(member) for member in members), removed)

@@ -1,0 +1,337 @@
+"""msgpack <-> commands, configuration changes and messages between members; the one place that knows these encodings.
+
+A command in the log is eight bytes of time (nanoseconds since the epoch, big-endian, set by the leader when it
+appends: replicated time) followed by a msgpack array `[tag, request_id, *fields]`. A message is `[tag, *fields]`;
+an AppendRequest carries its entries as a second msgpack object, so that one packed batch serves every follower.
+
+What is decoded here came over a socket or from a disk: everything is checked for type and range, and anything
+unexpected is a `WireError`. Integers are unsigned 64-bit. It knows nothing of sockets, files or meanings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, TypeAlias, cast, get_type_hints
+
+import msgpack
+
+from kvstore.raft.types import (
+    AppendRequest,
+    AppendResponse,
+    Change,
+    Configuration,
+    Entry,
+    HeartbeatRequest,
+    HeartbeatResponse,
+    Message,
+    ProposeRefusal,
+    ProposeRequest,
+    ReadRequest,
+    ReadResponse,
+    SnapshotMeta,
+    SnapshotRequest,
+    TimeoutNow,
+    VoteRequest,
+    VoteResponse,
+)
+from kvstore.store.operations import OPERATIONS, Operation
+
+#: Version of everything a member says to another one; members of different versions refuse each other.
+PEER_VERSION = 1
+
+#: Limit of nesting and of one frame (an append of `max_append_bytes` with one oversized entry fits well within).
+MAX_FRAME_BYTES = 64 << 20
+
+
+class WireError(Exception):
+    """Bytes that are not what their kind says they should be."""
+
+
+# --- messages that the drivers exchange beside raft's own ----------------------------------------------------
+
+
+class SnapshotChunk(NamedTuple):
+    """`data` stands at `offset` of the snapshot file `meta`, which is `total` bytes long."""
+
+    to: int
+    sender: int
+    term: int
+    meta: SnapshotMeta
+    offset: int
+    total: int
+    data: bytes
+
+
+class SnapshotAck(NamedTuple):
+    """The receiver holds the first `offset` bytes of the snapshot at `index`; not `ok`: it gave up."""
+
+    to: int
+    sender: int
+    term: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs
+    offset: int
+    ok: bool
+
+
+PeerMessage: TypeAlias = Message | SnapshotChunk | SnapshotAck
+
+
+# --- commands: what entries carry -----------------------------------------------------------------------------
+
+
+class Publish(NamedTuple):
+    """A member tells the cluster its name and where clients reach it."""
+
+    member: int
+    name: str
+    client_urls: tuple[str, ...]
+
+
+class UpdateMember(NamedTuple):
+    """A member's new peer URLs."""
+
+    member: int
+    peer_urls: tuple[str, ...]
+
+
+Command: TypeAlias = Operation | Publish | UpdateMember
+
+
+class MembershipChange(NamedTuple):
+    """What a CONFIGURATION entry says: the raft changes, and what is known of the member that joins.
+
+    `peer_urls` is empty for a removal.
+    """
+
+    request: int
+    changes: tuple[Change, ...]
+    member: int
+    name: str
+    peer_urls: tuple[str, ...]
+
+
+class Logged(NamedTuple):
+    """A decoded COMMAND entry."""
+
+    time: int
+    request: int
+    command: Command
+
+
+# Tags are for ever: a log written by one version is read by the next. Append, never reorder.
+_COMMANDS: dict[int, type] = dict(enumerate(OPERATIONS)) | {64: Publish, 65: UpdateMember}
+_COMMAND_TAGS = {kind: tag for tag, kind in _COMMANDS.items()}
+_MESSAGES: dict[int, type] = dict(
+    enumerate(
+        (
+            AppendRequest,
+            AppendResponse,
+            VoteRequest,
+            VoteResponse,
+            HeartbeatRequest,
+            HeartbeatResponse,
+            SnapshotRequest,
+            ProposeRequest,
+            ProposeRefusal,
+            ReadRequest,
+            ReadResponse,
+            TimeoutNow,
+            SnapshotChunk,
+            SnapshotAck,
+        )
+    )
+)
+_MESSAGE_TAGS = {kind: tag for tag, kind in _MESSAGES.items()}
+_APPEND = _MESSAGE_TAGS[AppendRequest]
+_TIME_BYTES = 8
+
+
+def _default(value: object) -> list[Any]:
+    if isinstance(value, frozenset):
+        return sorted(value)
+    raise TypeError(f"{type(value).__name__} does not travel")
+
+
+_packer = msgpack.Packer(default=_default)
+pack: Callable[[Any], bytes] = _packer.pack
+
+
+def unpack(encoded: bytes) -> Any:
+    """One msgpack object, arrays as tuples. Raises WireError."""
+    try:
+        return msgpack.unpackb(encoded, use_list=False, strict_map_key=True)
+    except Exception as problem:  # msgpack raises half a dozen kinds, ValueError and RecursionError among them
+        raise WireError(f"not msgpack: {problem}") from None
+
+
+# --- checks, one for each type that a field can have ------------------------------------------------------------
+
+
+def _refuse(what: str, value: object) -> WireError:
+    return WireError(f"expected {what}, got {type(value).__name__}")
+
+
+def _number(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise _refuse("a number", value)
+    return value
+
+
+def _flag(value: Any) -> bool:
+    if type(value) is not bool:
+        raise _refuse("a boolean", value)
+    return value
+
+
+def _octets(value: Any) -> bytes:
+    if type(value) is not bytes:
+        raise _refuse("bytes", value)
+    return value
+
+
+def _text(value: Any) -> str:
+    if type(value) is not str:
+        raise _refuse("a text", value)
+    return value
+
+
+def _array(value: Any) -> tuple[Any, ...]:
+    if type(value) is not tuple:
+        raise _refuse("an array", value)
+    return value
+
+
+def _optional(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: None if value is None else check(value)
+
+
+def _many(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: tuple([check(item) for item in _array(value)])
+
+
+def _members(value: Any) -> frozenset[int]:
+    return frozenset([_number(item) for item in _array(value)])
+
+
+def _entry(value: Any) -> Entry:
+    entry = Entry._make(value) if type(value) is tuple and len(value) == 4 else None
+    if (
+        entry is None
+        or type(entry.index) is not int
+        or type(entry.term) is not int
+        or entry.kind not in (0, 1)
+        or type(entry.payload) is not bytes
+    ):
+        raise _refuse("an entry", value)
+    return entry
+
+
+def _record(kind: type) -> Callable[[Any], Any]:
+    """A check for a NamedTuple, made from the types of its fields."""
+    checks = [_CHECKS[hint] for hint in get_type_hints(kind).values()]
+
+    def check(value: Any) -> Any:
+        if type(value) is not tuple or len(value) != len(checks):
+            raise _refuse(kind.__name__, value)
+        return kind(*[check(item) for check, item in zip(checks, value, strict=True)])
+
+    return check
+
+
+_CHECKS: dict[Any, Callable[[Any], Any]] = {
+    int: _number,
+    bool: _flag,
+    bytes: _octets,
+    str: _text,
+    int | None: _optional(_number),
+    bytes | None: _optional(_octets),
+    frozenset[int]: _members,
+    tuple[bytes, ...]: _many(_octets),
+    tuple[str, ...]: _many(_text),
+    tuple[Entry, ...]: _many(_entry),
+}
+_CHECKS[Configuration] = _record(Configuration)
+_CHECKS[SnapshotMeta] = _record(SnapshotMeta)
+_CHECKS[Change] = _record(Change)
+_CHECKS[tuple[Change, ...]] = _many(_CHECKS[Change])
+_COMMAND_CHECKS = {tag: _record(kind) for tag, kind in _COMMANDS.items()}
+_MESSAGE_CHECKS = {tag: _record(kind) for tag, kind in _MESSAGES.items()}
+_CHANGE_CHECK = _record(MembershipChange)
+
+
+# --- commands ---------------------------------------------------------------------------------------------------
+
+
+def pack_command(request: int, command: Command) -> bytes:
+    """`[tag, request, *fields]`; the leader puts the time in front, see `stamp`."""
+    return pack((_COMMAND_TAGS[type(command)], request, *command))
+
+
+def stamp(now: int, commands: Iterable[bytes]) -> tuple[bytes, ...]:
+    """The payloads of entries that a leader appends at `now` (nanoseconds since the epoch)."""
+    prefix = now.to_bytes(_TIME_BYTES, "big")
+    return tuple([prefix + command for command in commands])
+
+
+def time_of(payload: bytes) -> int:
+    """The replicated time of a COMMAND payload."""
+    return int.from_bytes(payload[:_TIME_BYTES], "big")
+
+
+def unpack_command(payload: bytes) -> Logged:
+    """A COMMAND payload as `stamp` made it. Raises WireError."""
+    fields = unpack(payload[_TIME_BYTES:])
+    if type(fields) is not tuple or len(fields) < 2 or fields[0] not in _COMMAND_CHECKS:
+        raise _refuse("a command", fields)
+    return Logged(time_of(payload), _number(fields[1]), _COMMAND_CHECKS[fields[0]](fields[2:]))
+
+
+def pack_change(change: MembershipChange) -> bytes:
+    return pack(change)
+
+
+def unpack_change(payload: bytes) -> MembershipChange:
+    """A CONFIGURATION payload that is not empty. Raises WireError."""
+    return cast(MembershipChange, _CHANGE_CHECK(unpack(payload)))
+
+
+# --- messages ---------------------------------------------------------------------------------------------------
+
+
+class MessagePacker:
+    """Packs messages, each batch of entries once although it goes to several followers.
+
+    The core hands every follower that is equally far the same tuple of entries; the last one packed is kept.
+    """
+
+    def __init__(self) -> None:
+        self._entries: Sequence[Entry] = ()
+        self._packed = pack(())
+
+    def pack(self, message: PeerMessage) -> bytes:
+        if type(message) is not AppendRequest:
+            return pack((_MESSAGE_TAGS[type(message)], *message))
+        to, sender, term, prev_index, prev_term, entries, commit = message
+        if entries is not self._entries:
+            self._entries, self._packed = entries, pack(entries)
+        return pack((_APPEND, to, sender, term, prev_index, prev_term, commit)) + self._packed
+
+
+def unpack_message(frame: bytes) -> PeerMessage:
+    """The inverse of `MessagePacker.pack`. Raises WireError."""
+    unpacker = msgpack.Unpacker(use_list=False, strict_map_key=True, max_buffer_size=MAX_FRAME_BYTES)
+    try:
+        unpacker.feed(frame)
+        fields = unpacker.unpack()
+        tag = fields[0]
+        if tag == _APPEND:
+            entries = unpacker.unpack()
+    except Exception as problem:  # as in unpack()
+        raise WireError(f"not a message: {problem}") from None
+    if type(fields) is not tuple or tag not in _MESSAGE_CHECKS or unpacker.tell() != len(frame):
+        raise _refuse("a message", fields)
+    if tag == _APPEND:
+        if len(fields) != 7:
+            raise _refuse("an AppendRequest", fields)
+        fields = (*fields[:6], entries, fields[6])
+    return cast(PeerMessage, _MESSAGE_CHECKS[tag](fields[1:]))
