@@ -1,0 +1,242 @@
+"""What one server is told at its start: a frozen value that cannot exist unless its parts agree.
+
+Knows etcd's names, defaults and rules for settings; does not know where a value came from (flag, environment
+or file: that is `kvstored.settings`), touches no file and opens no socket. Every refusal is a `SettingsError`
+whose text is one line fit for an operator and names the flag to change.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import SplitResult, urlsplit
+
+MAX_MEMBERS = 7
+MAX_ELECTION_TIMEOUT_MS = 50_000  # etcd's: longer is surely a slip of the unit
+ELECTION_HEARTBEATS = 5  # an election timeout spans at least this many heartbeats (etcd's rule)
+LOG_LEVELS = ("debug", "info", "warn", "error")
+LOG_FORMATS = ("text", "json")
+CLUSTER_STATES = ("new", "existing")
+
+_ORIGIN = re.compile(r"https?://[^\s/?#@,]+", re.ASCII)
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be used; `str()` is one line for the operator."""
+
+
+class Url(NamedTuple):
+    """`scheme://host:port`, and nothing else; an IPv6 host is kept without its brackets."""
+
+    scheme: str
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+
+class InitialMember(NamedTuple):
+    """One name of `--initial-cluster` with all its peer URLs, sorted."""
+
+    name: str
+    peer_urls: tuple[Url, ...]
+
+
+DEFAULT_CLIENT_URL = Url("http", "localhost", 2379)
+DEFAULT_PEER_URL = Url("http", "localhost", 2380)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All settings of one server; raises SettingsError when they clash. URLs are in the order given.
+
+    `initial_cluster` is what a member without a log starts from; one that has a log goes by its log. Left
+    empty it becomes this member alone. `wal_dir` None: inside `data_dir`.
+    """
+
+    name: str = "default"
+    data_dir: Path = Path("default.kvstore")
+    wal_dir: Path | None = None
+    listen_client_urls: tuple[Url, ...] = (DEFAULT_CLIENT_URL,)
+    advertise_client_urls: tuple[Url, ...] = (DEFAULT_CLIENT_URL,)
+    listen_peer_urls: tuple[Url, ...] = (DEFAULT_PEER_URL,)
+    initial_advertise_peer_urls: tuple[Url, ...] = (DEFAULT_PEER_URL,)
+    initial_cluster: tuple[InitialMember, ...] = ()
+    initial_cluster_state: str = "new"  # one of CLUSTER_STATES
+    initial_cluster_token: str = "etcd-cluster"
+    heartbeat_interval_ms: int = 100
+    election_timeout_ms: int = 1000
+    snapshot_count: int = 10_000  # entries between two snapshots
+    max_snapshots: int = 5  # files kept; 0: all
+    max_wals: int = 5  # files kept; 0: all
+    event_history: int = 10_000  # events a watch may reach back
+    max_request_bytes: int = 10 * 1024 * 1024  # of one request's body
+    cors: tuple[str, ...] = ("*",)  # allowed origins; "*" allows every one
+    log_level: str = "info"  # one of LOG_LEVELS
+    log_format: str = "text"  # one of LOG_FORMATS
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise SettingsError("--name must not be empty")
+        self._check_numbers()
+        self._check_choices()
+        self._check_urls()
+        self._check_origins()
+        if not self.initial_cluster:
+            alone = InitialMember(self.name, tuple(sorted(self.initial_advertise_peer_urls)))
+            object.__setattr__(self, "initial_cluster", (alone,))
+        self._check_cluster()
+
+    def _check_numbers(self) -> None:
+        least_one = {
+            "heartbeat-interval": self.heartbeat_interval_ms,
+            "election-timeout": self.election_timeout_ms,
+            "snapshot-count": self.snapshot_count,
+            "event-history": self.event_history,
+            "max-request-bytes": self.max_request_bytes,
+        }
+        for flag, number in least_one.items():
+            if number < 1:
+                raise SettingsError(f"--{flag} must be at least 1 (is {number})")
+        for flag, number in {"max-snapshots": self.max_snapshots, "max-wals": self.max_wals}.items():
+            if number < 0:
+                raise SettingsError(f"--{flag} must not be negative (is {number}); 0 keeps all")
+        if self.election_timeout_ms < ELECTION_HEARTBEATS * self.heartbeat_interval_ms:
+            raise SettingsError(
+                f"--election-timeout ({self.election_timeout_ms} ms) must be at least"
+                f" {ELECTION_HEARTBEATS} times --heartbeat-interval ({self.heartbeat_interval_ms} ms)"
+            )
+        if self.election_timeout_ms > MAX_ELECTION_TIMEOUT_MS:
+            raise SettingsError(
+                f"--election-timeout ({self.election_timeout_ms} ms) must not exceed {MAX_ELECTION_TIMEOUT_MS} ms"
+            )
+
+    def _check_choices(self) -> None:
+        choices = {
+            "log-level": (self.log_level, LOG_LEVELS),
+            "log-format": (self.log_format, LOG_FORMATS),
+            "initial-cluster-state": (self.initial_cluster_state, CLUSTER_STATES),
+        }
+        for flag, (chosen, allowed) in choices.items():
+            if chosen not in allowed:
+                raise SettingsError(f"--{flag} must be one of {', '.join(allowed)} (is {chosen!r})")
+
+    def _check_urls(self) -> None:
+        groups = {
+            "listen-client-urls": self.listen_client_urls,
+            "listen-peer-urls": self.listen_peer_urls,
+            "advertise-client-urls": self.advertise_client_urls,
+            "initial-advertise-peer-urls": self.initial_advertise_peer_urls,
+        }
+        for flag, urls in groups.items():
+            if not urls:
+                raise SettingsError(f"--{flag} must name at least one URL")
+            for url in urls:
+                if flag.startswith("listen"):
+                    _check_listen(flag, url)
+                else:
+                    _check_advertised(flag, url)
+
+    def _check_origins(self) -> None:
+        """etcd wants a port in each; a browser leaves out the usual one, so here it may be missing."""
+        for origin in self.cors:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise SettingsError(f"--cors: {origin!r} must be * or have the form http://host or http://host:port")
+
+    def _check_cluster(self) -> None:
+        count = len(self.initial_cluster)
+        if count > MAX_MEMBERS:
+            raise SettingsError(f"--initial-cluster names {count} members; a cluster has 1 to {MAX_MEMBERS}")
+        owners: dict[Url, str] = {}
+        for member in self.initial_cluster:
+            for url in member.peer_urls:
+                _check_advertised("initial-cluster", url)
+                other = owners.setdefault(url, member.name)
+                if other != member.name:
+                    raise SettingsError(f"--initial-cluster gives {url} to both {other!r} and {member.name!r}")
+        ours = [member for member in self.initial_cluster if member.name == self.name]
+        if not ours:
+            raise SettingsError(f"--initial-cluster has no member named {self.name!r} (this is --name)")
+        if frozenset(ours[0].peer_urls) != frozenset(self.initial_advertise_peer_urls):
+            wanted = ",".join(f"{self.name}={url}" for url in self.initial_advertise_peer_urls)
+            raise SettingsError(
+                f"--initial-cluster must include {wanted}, as --initial-advertise-peer-urls says,"
+                f" and no other URL of {self.name!r}"
+            )
+
+
+def parse_url(flag: str, text: str) -> Url:
+    """One URL under etcd's rules (`NewURLs` in its pkg/types): scheme, host, port, no path."""
+    text = text.strip()
+    try:
+        parts = urlsplit(text)
+    except ValueError as error:
+        raise SettingsError(f"--{flag}: {text!r} is not a URL: {error}") from None
+    if parts.scheme in ("https", "unixs"):
+        raise SettingsError(f"--{flag}: {text!r}: TLS is not supported yet; use http://")
+    if parts.scheme == "unix":
+        raise SettingsError(f"--{flag}: {text!r}: unix sockets are not supported; use http://")
+    if parts.scheme != "http" or not text.lower().startswith("http://"):
+        raise SettingsError(f"--{flag}: {text!r} must start with http://")
+    host, port = _host_and_port(flag, text, parts)
+    if parts.path or parts.query or parts.fragment or "?" in text or "#" in text or "@" in text:
+        raise SettingsError(f"--{flag}: {text!r} must be http://host:port and nothing more")
+    return Url(parts.scheme, host, port)
+
+
+def parse_urls(flag: str, text: str) -> tuple[Url, ...]:
+    """Comma-separated URLs in the order given; at least one, no URL twice."""
+    urls = tuple(parse_url(flag, part) for part in text.split(","))
+    for url in urls:
+        if urls.count(url) > 1:
+            raise SettingsError(f"--{flag} names {url} twice")
+    return urls
+
+
+def parse_initial_cluster(text: str) -> tuple[InitialMember, ...]:
+    """`n1=http://..:2380,n2=...`; a name may repeat to have several URLs. Sorted by name, as etcd does."""
+    urls: dict[str, set[Url]] = {}
+    for part in text.split(","):
+        name, equals, url = part.strip().partition("=")
+        if not equals or not name or not url:
+            raise SettingsError(f"--initial-cluster: {part.strip()!r} must have the form name=http://host:port")
+        urls.setdefault(name, set()).add(parse_url("initial-cluster", url))
+    return tuple(InitialMember(name, tuple(sorted(urls[name]))) for name in sorted(urls))
+
+
+def _host_and_port(flag: str, text: str, parts: SplitResult) -> tuple[str, int]:
+    wrong = SettingsError(f"--{flag}: {text!r} must have the form http://host:port")
+    if parts.netloc.rpartition(":")[2].strip("0123456789") or ":" not in parts.netloc:
+        raise wrong
+    try:
+        port = parts.port
+    except ValueError:
+        raise SettingsError(f"--{flag}: {text!r}: a port is at most 65535") from None
+    if port is None:
+        raise wrong
+    if not parts.hostname:
+        raise SettingsError(f"--{flag}: {text!r} has no host")
+    if any(not 33 <= ord(character) < 127 for character in parts.netloc):
+        raise SettingsError(f"--{flag}: {text!r} has an odd character in its host")
+    return parts.hostname, port
+
+
+def _check_listen(flag: str, url: Url) -> None:
+    """A listener binds an address, and a name may have many or another tomorrow (etcd's rule)."""
+    if url.host == "localhost":
+        return
+    try:
+        ipaddress.ip_address(url.host)
+    except ValueError:
+        raise SettingsError(f"--{flag}: {url} must name an IP address or localhost to listen on") from None
+
+
+def _check_advertised(flag: str, url: Url) -> None:
+    """Others connect to it, so port 0, "any free one", cannot be meant."""
+    if url.port == 0:
+        raise SettingsError(f"--{flag}: {url}: port 0 cannot be reached by others")
