@@ -68,3 +68,7 @@ class HistoryCleared(StoreError):
         super().__init__(index, f"history begins at {oldest}, asked for {asked}")
         self.oldest = oldest
         self.asked = asked
+
+
+class UnreadableSnapshot(Exception):
+    """Rows that are no frozen store: some are missing, too many, or out of order."""

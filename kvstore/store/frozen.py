@@ -1,0 +1,103 @@
+"""A picture of the whole store at one index: taken at once, read in slices by another thread, read back exactly.
+
+The rows are plain tuples of bytes, int, bool and None. How they become bytes, and their format's version, is the
+matter of the floors above.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
+from typing import Any, TypeAlias
+
+from kvstore.store.errors import UnreadableSnapshot
+from kvstore.store.events import ACTIONS, Event, NodeView
+from kvstore.store.history import History
+from kvstore.store.tree import ROOT, Node, Tree, parent_of
+
+CHUNK_ROWS = 1_000  # rows in one chunk: about a millisecond of work for who reads it
+
+Row: TypeAlias = tuple[Any, ...]
+
+
+class Frozen:
+    """The store as it was at `index`. Nothing in it changes any more.
+
+    Chunks hold rows in this order: (index, number of nodes, number of events); for each node
+    (key, value, created, modified, expiration), parents before their children; for each event of the history,
+    from the oldest, (number of the action, is_refresh, node, previous or None), both as the first seven fields
+    of a NodeView.
+    """
+
+    __slots__ = ("_events", "_nodes", "index")
+
+    def __init__(self, index: int, nodes: dict[bytes, Node], events: list[Event]) -> None:
+        self.index = index
+        self._nodes = nodes
+        self._events = events
+
+    def chunks(self, rows: int = CHUNK_ROWS) -> Iterator[list[Row]]:
+        yield [(self.index, len(self._nodes), len(self._events))]
+        nodes = ((key, *node) for key, node in self._nodes.items())
+        while chunk := list(islice(nodes, rows)):
+            yield chunk
+        events = map(_event_row, self._events)
+        while chunk := list(islice(events, rows)):
+            yield chunk
+
+
+def thaw(chunks: Iterable[Sequence[Sequence[Any]]], history_limit: int) -> tuple[int, Tree, History]:
+    """The exact inverse of Frozen.chunks: (index, tree, history); rows may be tuples or lists.
+
+    A shorter `history_limit` than that of the frozen store keeps the newest events.
+    Raises UnreadableSnapshot when rows are missing, too many, or out of order.
+    """
+    rows = chain.from_iterable(chunks)
+    header = next(rows, None)
+    if header is None:
+        raise UnreadableSnapshot("it is empty")
+    index, node_count, event_count = header
+    tree = Tree()
+    _thaw_nodes(tree, islice(rows, node_count))
+    if len(tree.nodes) != node_count:
+        raise UnreadableSnapshot(f"{len(tree.nodes)} nodes instead of {node_count}")
+    history = History(history_limit, start=index - event_count + 1)
+    for row in islice(rows, event_count):
+        history.add(_event(row))
+    if history.newest != index:
+        raise UnreadableSnapshot(f"events up to {history.newest} instead of {index}")
+    if next(rows, None) is not None:
+        raise UnreadableSnapshot("there is more than there should be")
+    return index, tree, history
+
+
+def _thaw_nodes(tree: Tree, rows: Iterator[Sequence[Any]]) -> None:
+    nodes, children = tree.nodes, tree.children
+    for key, value, created, modified, expiration in rows:
+        if value is None:
+            children[key] = {}
+        if expiration is not None:
+            tree.deadlines.add(key, expiration)
+        if key != ROOT:
+            siblings = children.get(parent_of(key))
+            if siblings is None:
+                raise UnreadableSnapshot(f"{key!r} comes before its directory")
+            siblings[key] = None
+        nodes[key] = (value, created, modified, expiration)
+
+
+def _event_row(event: Event) -> Row:
+    previous = event.previous
+    return (
+        ACTIONS.index(event.action),
+        event.is_refresh,
+        event.node[:7],
+        None if previous is None else previous[:7],
+    )
+
+
+def _event(row: Sequence[Any]) -> Event:
+    action, is_refresh, node_row, previous_row = row
+    node = NodeView._make((*node_row, None))
+    previous = None if previous_row is None else NodeView._make((*previous_row, None))
+    return Event(ACTIONS[action], node, previous, node.modified, is_refresh)

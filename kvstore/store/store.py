@@ -1,0 +1,327 @@
+"""The replicated state machine: applies operations from the log, answers reads, wakes watchers.
+
+Deterministic: the same operations with the same times give the same state, index and events on every member. The
+v2 semantics of `API.md` sections 3 to 5 live here, in one method for each operation; the tree below knows none
+of them. It knows no log, no clock, no HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from kvstore.store import frozen
+from kvstore.store.deadlines import EARLIEST, deadline
+from kvstore.store.errors import (
+    CompareFailed,
+    DirectoryNotEmpty,
+    KeyExists,
+    KeyNotFound,
+    NotADirectory,
+    NotAFile,
+    RootReadOnly,
+    StoreError,
+)
+from kvstore.store.events import (
+    COMPARE_AND_DELETE,
+    COMPARE_AND_SWAP,
+    CREATE,
+    DELETE,
+    EXPIRE,
+    SET,
+    UPDATE,
+    Deliver,
+    Event,
+    NodeView,
+)
+from kvstore.store.history import History
+from kvstore.store.operations import (
+    CompareAndDelete,
+    CompareAndSwap,
+    Create,
+    CreateInOrder,
+    Delete,
+    Expire,
+    Operation,
+    Set,
+    Update,
+)
+from kvstore.store.tree import ROOT, Node, Tree, view
+from kvstore.store.watchers import Watcher, Watchers
+
+HISTORY_LIMIT = 10_000  # events; etcd keeps 1000
+
+_new = tuple.__new__  # a NamedTuple made this way costs half, and every write makes three
+
+
+class Store:
+    """One tree with one index, which every successful write and every expiry raises by exactly one."""
+
+    def __init__(self, history_limit: int = HISTORY_LIMIT) -> None:
+        self.index = 0
+        self._tree = Tree()
+        self._history = History(history_limit)
+        self._watchers = Watchers()
+        self._appliers: dict[type[Operation], Callable[[Any, int], Event | None]] = {
+            Set: self._set,
+            Create: self._create,
+            CreateInOrder: self._create_in_order,
+            Update: self._update,
+            CompareAndSwap: self._compare_and_swap,
+            Delete: self._delete,
+            CompareAndDelete: self._compare_and_delete,
+            Expire: self._expire,
+        }
+
+    @property
+    def watcher_count(self) -> int:
+        return self._watchers.count
+
+    @property
+    def history_limit(self) -> int:
+        return self._history.limit
+
+    @property
+    def next_deadline(self) -> int | None:
+        """When the next node expires (ns since the epoch); None: no node ever does."""
+        first = self._tree.deadlines.first()
+        return None if first is None else first[0]
+
+    def apply(self, operation: Operation, now: int) -> Event | None:
+        """Carry out one operation at `now`, the time in its log entry (ns since the epoch); its event, for Expire
+        None.
+
+        Raises StoreError, and then nothing has changed. The one door for all writes: what counts them belongs here.
+        """
+        return self._appliers[type(operation)](operation, now)
+
+    def get(self, key: bytes, recursive: bool, sort: bool, now: int) -> NodeView:
+        """A file, or a directory with its children (`recursive`: its subtree); `now` only tells the ttl left.
+
+        Raises KeyNotFound, NotADirectory. Unsorted children come in the order of their creation.
+        """
+        node = self._tree.nodes.get(key)
+        if node is None:
+            raise self._missing(key)
+        if node[0] is None:
+            return self._tree.listing(key, recursive, sort, now)
+        return view(key, node, now)
+
+    def watch(self, key: bytes, recursive: bool, stream: bool, since: int, deliver: Deliver) -> Watcher:
+        """Wait for events of `key`, and with `recursive` of all below it, from the index `since` on (0: from now).
+
+        An event that the history holds is delivered before this returns; the watcher then never gets another,
+        even as a stream (API.md 5). Otherwise `deliver` is called from `apply`, for a one-shot watch once.
+        `deliver` must not raise and must not call the store; it may cancel watchers.
+        Raises HistoryCleared.
+        """
+        watcher = Watcher(key, recursive, stream, since or self.index + 1, deliver)
+        event = self._history.find(key, recursive, watcher.since)
+        if event is not None:
+            deliver(event)
+        else:
+            self._watchers.add(watcher)
+        return watcher
+
+    # --- snapshots ----------------------------------------------------------------------------------------------
+
+    def freeze(self) -> frozen.Frozen:
+        """A picture of this moment, history included, without the watchers. Copies pointers only."""
+        history = self._history
+        return frozen.Frozen(self.index, self._tree.nodes.copy(), history.since(history.oldest))
+
+    @classmethod
+    def restore(cls, chunks: Iterable[Sequence[Sequence[Any]]], history_limit: int = HISTORY_LIMIT) -> Store:
+        """The store that Frozen.chunks came from. Raises UnreadableSnapshot."""
+        store = cls(history_limit)
+        store.index, store._tree, store._history = frozen.thaw(chunks, history_limit)
+        return store
+
+    def adopt(self, restored: Store) -> None:
+        """Take over the state of `restored`, a later one; it must not be used afterwards. Watchers live on.
+
+        They get what they would have got had the events in between been applied one by one, in order. Where the
+        restored history does not reach back to this store's index, those that may have missed something are
+        cut off: `deliver(None)` is their last call, and they have to ask again.
+        """
+        assert restored.index >= self.index, "applied state never goes back"
+        missed = restored._history
+        if missed.oldest > self.index + 1:
+            self._watchers.cut_off(restored.index)
+        elif self._watchers.count:
+            for event in missed.since(self.index + 1):
+                self._replay(event)
+        self.index, self._tree, self._history = restored.index, restored._tree, missed
+
+    def _replay(self, event: Event) -> None:
+        """Let the tree follow an event far enough that the right watchers wake: which nodes there are."""
+        node = event.node
+        tree = self._tree
+        if event.action in (DELETE, COMPARE_AND_DELETE, EXPIRE):
+            self._watchers.notify_removed(event, tree.remove(node.key))
+        else:
+            old = tree.nodes.get(node.key)
+            record = (node.value, node.created, node.modified, node.expiration)
+            if old is None:
+                tree.insert(node.key, record)
+            else:
+                tree.replace(node.key, old, record)
+        if not event.is_refresh:
+            self._watchers.notify(event)
+
+    # --- operations ---------------------------------------------------------------------------------------------
+
+    def _set(self, operation: Set, now: int) -> Event:
+        key, value, is_dir, ttl, refresh = operation
+        old = self._tree.nodes.get(key)
+        if old is None:
+            if refresh:
+                raise self._missing(key)
+            return self._insert(SET, key, value, is_dir, ttl, now)
+        old_value = old[0]
+        if old_value is None:
+            raise self._not_a_file(key)
+        # a replaced file is a new node: its createdIndex is new too (API.md 3)
+        index = self.index + 1
+        new_value = None if is_dir else old_value if refresh else value
+        expiration = None if ttl is None else _deadline_of_new(now, ttl)
+        node = (new_value, index, index, expiration)
+        self._tree.replace(key, old, node)
+        return self._record(
+            _new(Event, (SET, view(key, node, now), view(key, old, now), index, refresh)),
+        )
+
+    def _create(self, operation: Create, now: int) -> Event:
+        key, value, is_dir, ttl = operation
+        if key == ROOT:
+            raise RootReadOnly(self.index)
+        return self._insert(CREATE, key, value, is_dir, ttl, now)
+
+    def _create_in_order(self, operation: CreateInOrder, now: int) -> Event:
+        key, value, is_dir, ttl = operation
+        directory = b"" if key == ROOT else key
+        return self._insert(CREATE, b"%b/%020d" % (directory, self.index + 1), value, is_dir, ttl, now)
+
+    def _insert(self, action: str, key: bytes, value: bytes, is_dir: bool, ttl: int | None, now: int) -> Event:
+        tree = self._tree
+        if key in tree.nodes:
+            raise KeyExists(self.index, key)
+        nearest = tree.nearest(key)
+        if nearest not in tree.children:
+            raise NotADirectory(self.index, nearest)
+        index = self.index + 1
+        expiration = None if ttl is None else _deadline_of_new(now, ttl)
+        node = (None if is_dir else value, index, index, expiration)
+        tree.insert(key, node)
+        return self._record(_new(Event, (action, view(key, node, now), None, index, False)))
+
+    def _update(self, operation: Update, now: int) -> Event:
+        key, value, ttl, refresh = operation
+        old = self._changeable(key)
+        old_value, created, modified, _ = old
+        index = self.index + 1
+        if old_value is not None:
+            node: Node = (old_value if refresh else value, created, index, _expiration(now, ttl))
+            shown = view(key, node, now)
+        elif value:
+            raise NotAFile(self.index, key)
+        else:
+            # the answer has the new index, the directory keeps its old one (API.md 3)
+            node = (None, created, modified, _expiration(now, ttl))
+            shown = view(key, node, now)._replace(modified=index)
+        self._tree.replace(key, old, node)
+        return self._record(Event(UPDATE, shown, view(key, old, now), index, refresh))
+
+    def _compare_and_swap(self, operation: CompareAndSwap, now: int) -> Event:
+        key, value, previous_value, previous_index, ttl, refresh = operation
+        old = self._changeable(key)
+        old_value = self._compare(key, old, previous_value, previous_index)
+        index = self.index + 1
+        node = (old_value if refresh else value, old[1], index, _expiration(now, ttl))
+        self._tree.replace(key, old, node)
+        return self._record(Event(COMPARE_AND_SWAP, view(key, node, now), view(key, old, now), index, refresh))
+
+    def _delete(self, operation: Delete, now: int) -> Event:
+        key, is_dir, recursive = operation
+        old = self._changeable(key)
+        if old[0] is None and not recursive:
+            if not is_dir:
+                raise NotAFile(self.index, key)
+            if self._tree.children[key]:
+                raise DirectoryNotEmpty(self.index, key)
+        return self._remove(DELETE, key, old, now)
+
+    def _compare_and_delete(self, operation: CompareAndDelete, now: int) -> Event:
+        key, previous_value, previous_index = operation
+        old = self._tree.nodes.get(key)
+        if old is None:
+            raise self._missing(key)
+        self._compare(key, old, previous_value, previous_index)  # refuses the root too, as NotAFile
+        return self._remove(COMPARE_AND_DELETE, key, old, now)
+
+    def _expire(self, operation: Expire, now: int) -> None:
+        tree = self._tree
+        for _ in range(operation.limit):
+            first = tree.deadlines.first()
+            if first is None or first[0] > now:
+                return
+            self._remove(EXPIRE, first[1], tree.nodes[first[1]], now)
+
+    def _remove(self, action: str, key: bytes, old: Node, now: int) -> Event:
+        index = self.index + 1
+        node = NodeView(key, None, old[0] is None, old[1], index, None, None, None)
+        event = Event(action, node, view(key, old, now), index, False)
+        removed = self._tree.remove(key)
+        if self._watchers.count:
+            self._watchers.notify_removed(event, removed)
+        return self._record(event)
+
+    def _record(self, event: Event) -> Event:
+        """The end of every successful write: the new index, the history, the watchers."""
+        self.index = event.index
+        self._history.add(event)
+        if self._watchers.count and not event.is_refresh:
+            self._watchers.notify(event)
+        return event
+
+    # --- conditions ---------------------------------------------------------------------------------------------
+
+    def _missing(self, key: bytes) -> StoreError:
+        """Why there is no node `key`: a file in the way, or the first component that is not there."""
+        nearest = self._tree.nearest(key)
+        if nearest not in self._tree.children:
+            return NotADirectory(self.index, nearest)
+        end = key.find(b"/", len(nearest) + 1 if nearest != ROOT else 1)
+        return KeyNotFound(self.index, key if end == -1 else key[:end])
+
+    def _not_a_file(self, key: bytes) -> StoreError:
+        return RootReadOnly(self.index) if key == ROOT else NotAFile(self.index, key)
+
+    def _changeable(self, key: bytes) -> Node:
+        if key == ROOT:
+            raise RootReadOnly(self.index)
+        node = self._tree.nodes.get(key)
+        if node is None:
+            raise self._missing(key)
+        return node
+
+    def _compare(self, key: bytes, node: Node, value: bytes | None, index: int) -> bytes:
+        """The file's value if it meets the conditions; None or b"" and 0 are none."""
+        actual, _, modified, _ = node
+        if actual is None:
+            raise NotAFile(self.index, key)
+        values = (value, actual) if value and value != actual else None
+        indices = (index, modified) if index and index != modified else None
+        if values or indices:
+            raise CompareFailed(self.index, key, values, indices)
+        return actual
+
+
+def _expiration(now: int, ttl: int | None) -> int | None:
+    return None if ttl is None else deadline(now, ttl)
+
+
+def _deadline_of_new(now: int, ttl: int) -> int | None:
+    """For set and create a deadline before the year 2000 means permanent; update and CAS take it (API.md 4)."""
+    expiration = deadline(now, ttl)
+    return expiration if expiration is None or expiration >= EARLIEST else None
