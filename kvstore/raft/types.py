@@ -2,7 +2,8 @@
 
 All are immutable tuples, so that msgpack packs them in C and a test compares them with `==`. Nothing here knows
 how a message travels or how an entry is stored. Member ids are unsigned 64-bit numbers, 0 means "no member"
-(`NO_MEMBER`). Indices and terms start at 1; 0 is "before the log".
+(`NO_MEMBER`). Indices and terms start at 1; 0 is "before the log". (A field called `index` hides the method of
+tuples, which nobody misses here; mypy wants to be told.)
 """
 
 from __future__ import annotations
@@ -20,10 +21,17 @@ class EntryKind(IntEnum):
     CONFIGURATION = 1  # payload is an encoded change; empty: leave the joint configuration
 
 
+class Role(IntEnum):
+    FOLLOWER = 0
+    PRE_CANDIDATE = 1  # asks whether it could win, in the term that it has (dissertation 9.6)
+    CANDIDATE = 2
+    LEADER = 3
+
+
 class Entry(NamedTuple):
     """One slot of the replicated log."""
 
-    index: int
+    index: int  # type: ignore[assignment]
     term: int
     kind: int  # an EntryKind; a plain int because entries come straight out of msgpack
     payload: bytes
@@ -74,7 +82,7 @@ class Change(NamedTuple):
 class SnapshotMeta(NamedTuple):
     """Where in the log a snapshot stands, and the configuration at that point."""
 
-    index: int
+    index: int  # type: ignore[assignment]
     term: int
     configuration: Configuration
 
@@ -105,7 +113,7 @@ class AppendResponse(NamedTuple):
     to: int
     sender: int
     term: int
-    index: int
+    index: int  # type: ignore[assignment]
     rejected: bool
     hint_index: int
     hint_term: int
@@ -204,7 +212,7 @@ class ReadResponse(NamedTuple):
     sender: int
     term: int
     context: int
-    index: int
+    index: int  # type: ignore[assignment]
 
 
 class TimeoutNow(NamedTuple):
@@ -231,11 +239,40 @@ Message: TypeAlias = (
 )
 
 
+# --- what the core hands to its driver --------------------------------------------------------------------------
+
+
+class Write(NamedTuple):
+    """What must become durable, together, in this order: snapshot mark, entries, hard state.
+
+    `promises` may leave only once all of it is durable; they are empty promises before that.
+    """
+
+    hard_state: HardState | None  # None: unchanged
+    entries: tuple[Entry, ...]  # replace whatever the disk holds from entries[0].index on
+    snapshot: SnapshotMeta | None  # the log begins anew after this snapshot
+    promises: tuple[Message, ...]
+
+
+class Proposal(NamedTuple):
+    """What became of a propose(): appended here at `index` (the first of the batch), or forwarded (`index` 0).
+
+    It is for `term` alone. Entries carry the term of the leader that appended them, and terms never fall along
+    the log; so once any entry of a higher term is applied, a proposal of `term` that was not applied before it
+    never will be, and may safely be proposed again.
+    """
+
+    term: int
+    index: int  # type: ignore[assignment]
+    session: int
+    sequence: int  # 0 when appended here
+
+
 class ReadState(NamedTuple):
     """A read that was asked for with `context` may be served once `index` is applied."""
 
     context: int
-    index: int
+    index: int  # type: ignore[assignment]
 
 
 class Refusal(IntEnum):
