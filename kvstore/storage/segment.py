@@ -1,0 +1,175 @@
+"""The segment that is being written: where it ends, its chain, and its watermark.
+
+It knows bytes and offsets. What the records mean, and when the segment is full, is decided by wal.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import TypeAlias
+
+from kvstore.storage.errors import DiskFailed
+from kvstore.storage.files import File, Files
+from kvstore.storage.layout import RECORDS_AT, TEMPORARY, Birth, Identity, Point, SegmentName, Watermark
+from kvstore.storage.records import NEXT_BYTES, frame, framed_bytes
+from kvstore.storage.scan import Scan
+
+ZERO_AHEAD = 1 << 20
+"""Bytes that are written as zeros before the records reach them. The file's space is reserved at its birth, but an
+fdatasync over blocks that were never written also has to commit the file system's journal; over written ones it is a
+third faster. In steps, because zeroing a whole segment at once would stop the log for tens of milliseconds."""
+
+Batch: TypeAlias = list[tuple[int, bytes]]  # kind and payload of each record
+
+
+class Segment:
+    """One open segment. Every method that writes raises DiskFailed; then the object must not be used again."""
+
+    def __init__(self, file: File, path: str, birth: Birth, end: int, chain: int, watermark: Watermark) -> None:
+        self.path = path
+        self.name = birth.name
+        self._file = file
+        self._capacity = birth.capacity
+        self._end = end
+        self._chain = chain
+        self._watermark = watermark  # the last one that was written
+        self._zeroed = end
+        self.durable = watermark.durable  # how far the log is on the disk now
+
+    @classmethod
+    def create(
+        cls,
+        files: Files,
+        folder: str,
+        identity: Identity,
+        name: SegmentName,
+        born: tuple[Batch, int],
+        capacity: int,
+        before: Point,
+        owed: tuple[int, int] = (0, 0),
+    ) -> Segment:
+        """A new segment that holds the records `born[0]`, chained to `born[1]`. Durable under its name on return.
+
+        `before` is how far the log goes (its offset does not matter), `owed` what it lost (see layout.Watermark).
+        """
+        records, chain = _framed(*born)
+        end = RECORDS_AT + len(records)
+        birth = Birth(identity, name, before.last_term, max(capacity, end + NEXT_BYTES), born[1], end)
+        point = before._replace(offset=end)
+        path = f"{folder}/{name}"
+        try:
+            file = files.create(path + TEMPORARY)
+            try:
+                file.allocate(birth.capacity)
+                file.pwrite(birth.pack(), 0)
+                for serial in (0, 1):
+                    watermark = Watermark(serial, point, point, *owed)
+                    file.pwrite(watermark.pack(), watermark.offset)
+                if records:
+                    file.pwrite(records, RECORDS_AT)
+                file.datasync()
+                files.rename(path + TEMPORARY, path)
+                files.sync_folder(folder)
+            except OSError:
+                file.close()
+                raise
+        except OSError as error:
+            raise DiskFailed(path, "creating a segment", error) from error
+        return cls(file, path, birth, end, chain, watermark)
+
+    @classmethod
+    def reopen(cls, files: Files, found: Scan, point: Point, owed: tuple[int, int]) -> Segment:
+        """Goes on behind the last valid record. What follows it becomes zero again, and all of it durable.
+
+        `point` is how far the log goes, whatever its offset.
+        """
+        point = point._replace(offset=found.end)
+        try:
+            file = files.open(found.path, write=True)
+            try:
+                serial = found.watermark.serial
+                if owed > (found.watermark.owed_term, found.watermark.owed_index):
+                    serial += 1  # the debt first: the repairs below remove the traces that tell of it
+                    watermark = found.watermark._replace(serial=serial, owed_term=owed[0], owed_index=owed[1])
+                    file.pwrite(watermark.pack(), watermark.offset)
+                    file.datasync()
+                file.allocate(found.birth.capacity)
+                if found.filled > found.end:
+                    file.pwrite(bytes(found.filled - found.end), found.end)
+                # What was read may be in the page cache alone, if only the process died. It must be on the disk
+                # before a watermark calls it durable.
+                file.datasync()
+                for following in (serial + 1, serial + 2):  # both slots: none may speak of what was cut
+                    watermark = Watermark(following, point, point, *owed)
+                    file.pwrite(watermark.pack(), watermark.offset)
+                file.datasync()
+            except OSError:
+                file.close()
+                raise
+        except OSError as error:
+            raise DiskFailed(found.path, "reopening the segment", error) from error
+        return cls(file, found.path, found.birth, found.end, found.chain, watermark)
+
+    def has_room(self, record_bytes: int) -> bool:
+        """For records of so many bytes, and the one that names the next segment."""
+        return self._end + record_bytes + NEXT_BYTES <= self._capacity
+
+    def chain_behind(self, batch: Batch) -> int:
+        """What the chain will be once `batch` is written."""
+        return _framed(batch, self._chain)[1]
+
+    def write(self, batch: Batch, reached: Point, owed: tuple[int, int]) -> None:
+        """Writes the records with the watermark and one fdatasync. `reached`, but for its offset, is the log then."""
+        chunk, chain = _framed(batch, self._chain)
+        end = self._end + len(chunk)
+        intended = reached._replace(offset=end)
+        watermark = Watermark(self._watermark.serial + 1, self.durable, intended, *owed)
+        operation = "write"
+        try:
+            if end > self._zeroed:
+                self._zero_to(end)
+            self._file.pwrite(chunk, self._end)
+            self._file.pwrite(watermark.pack(), watermark.offset)
+            operation = "fdatasync"
+            self._file.datasync()
+        except OSError as error:
+            raise DiskFailed(self.path, operation, error) from error
+        self._end, self._chain = end, chain
+        self._watermark, self.durable = watermark, intended
+
+    def settle(self, owed: tuple[int, int]) -> None:
+        """Writes the watermark alone, unless the last one says all already."""
+        before = self._watermark
+        watermark = Watermark(before.serial + 1, self.durable, self.durable, *owed)
+        if watermark[1:] == before[1:]:
+            return
+        operation = "write"
+        try:
+            self._file.pwrite(watermark.pack(), watermark.offset)
+            operation = "fdatasync"
+            self._file.datasync()
+        except OSError as error:
+            raise DiskFailed(self.path, operation, error) from error
+        self._watermark = watermark
+
+    def close(self) -> None:
+        with suppress(OSError):  # all that counts was synced before
+            self._file.close()
+
+    def _zero_to(self, end: int) -> None:
+        start = max(self._zeroed, self._end)
+        self._zeroed = min(end + ZERO_AHEAD, self._capacity)
+        self._file.pwrite(bytes(self._zeroed - start), start)
+
+
+def _framed(batch: Iterable[tuple[int, bytes]], chain: int) -> tuple[bytes, int]:
+    parts = []
+    for kind, payload in batch:
+        record, chain = frame(kind, payload, chain)
+        parts.append(record)
+    return b"".join(parts) if len(parts) != 1 else parts[0], chain
+
+
+def batch_bytes(batch: Batch) -> int:
+    return sum(framed_bytes(len(payload)) for _, payload in batch)
