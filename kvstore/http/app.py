@@ -1,0 +1,140 @@
+"""The HTTP server of one member: listens, hands each request to its route, and stops gracefully.
+
+Built on aiohttp's low-level server. Knows no key, no event and no JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from ssl import SSLContext
+from typing import Any, NamedTuple, cast
+
+from aiohttp import web
+
+from kvstore.http.backend import Backend
+from kvstore.http.connection import Connection, Exchange, Reply, WatchReply
+from kvstore.http.reply import CORS_ANY, Answer, Manner, compose, cors_lines, refusal
+from kvstore.http.routes import MAX_REQUEST_BYTES, Routes
+from kvstore.http.target import BadTarget
+from kvstore.http.v2.watches import BACKLOG, Watch
+
+IDLE_SECONDS = 3630.0  # a kept-alive connection without a request
+MAX_CONNECTIONS = 65_536
+ACCEPT_QUEUE = 1_024
+ANY_ORIGIN = frozenset(("*",))
+
+
+class Settings(NamedTuple):
+    """What an operator may set."""
+
+    max_request_bytes: int = MAX_REQUEST_BYTES  # of a form: --max-request-bytes
+    watch_backlog: int = BACKLOG  # events that a slow watcher may be behind
+    max_connections: int = MAX_CONNECTIONS  # one more is closed as it comes
+    idle_seconds: float = IDLE_SECONDS
+    cors: frozenset[str] = ANY_ORIGIN  # --cors: the origins to name, or `*`
+
+
+class _Server(web.Server):
+    """aiohttp's server, with our Connection as its protocol."""
+
+    def __init__(self, http: Http, settings: Settings) -> None:
+        super().__init__(cast(Any, http.serve_request), request_factory=cast(Any, Exchange), handler_cancellation=True)
+        self._settings = settings
+        self.open_connections = 0
+
+    def __call__(self) -> Connection:
+        return Connection(self, self._loop, self._settings.idle_seconds)
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        self.open_connections += 1
+        if self.open_connections > self._settings.max_connections:
+            transport.abort()
+
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        super().connection_lost(handler, exc)
+        self.open_connections -= 1
+
+
+class Http:
+    """A running server. Made by `serve`."""
+
+    def __init__(self, backend: Backend, settings: Settings) -> None:
+        self._routes = Routes(backend, settings.max_request_bytes, settings.watch_backlog)
+        self._cors = settings.cors
+        self._server = _Server(self, settings)
+        self._listener: asyncio.Server | None = None
+
+    async def listen(self, host: str, port: int, ssl: SSLContext | None) -> None:
+        """Raises OSError where the address cannot be had."""
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(self._server, host, port, ssl=ssl, backlog=ACCEPT_QUEUE)
+
+    @property
+    def port(self) -> int:
+        """The port it listens on, where 0 was asked for."""
+        assert self._listener is not None
+        return int(self._listener.sockets[0].getsockname()[1])
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return self._server.open_connections
+
+    async def close(self, grace: float) -> None:
+        """Listen no more, end the watches, let requests in flight finish for `grace` seconds, then close all."""
+        if self._listener is None:
+            return
+        self._listener.close()
+        self._server.pre_shutdown()  # no further request on any connection
+        for connection in self._server.connections:
+            watch = cast(Connection, connection).watch
+            if watch is not None:
+                watch.finish()
+        await self._server.shutdown(grace)
+        await self._listener.wait_closed()
+        self._listener = None
+
+    async def serve_request(self, exchange: Exchange) -> Reply | WatchReply:
+        """One request, whatever its route. Called by aiohttp."""
+        if not exchange.is_http1:
+            return Reply(refusal(400), keep_alive=False)
+        try:
+            found = self._routes.find(exchange.method, exchange.raw_target)
+        except BadTarget:
+            return Reply(refusal(400), keep_alive=False)
+        if exchange.expects_nonsense:
+            return self._reply(exchange, Answer(417, b"", b""), keep_alive=False)
+        if isinstance(found, Answer):
+            return self._reply(exchange, found)
+        exchange.path, exchange.query = found.target
+        answer = await found.handler(exchange)
+        if isinstance(answer, Watch):
+            return WatchReply(answer, exchange.manner(self._cors_lines(exchange)))
+        return self._reply(exchange, answer)
+
+    def _reply(self, exchange: Exchange, answer: Answer, keep_alive: bool = True) -> Reply:
+        manner = Manner(
+            exchange.is_http11,
+            keep_alive and exchange.keep_alive,
+            exchange.method == "HEAD",
+            self._cors_lines(exchange),
+        )
+        return Reply(compose(answer, manner), manner.keep_alive)
+
+    def _cors_lines(self, exchange: Exchange) -> bytes:
+        if "*" in self._cors:
+            return CORS_ANY
+        origin = exchange.header("Origin")
+        if origin is not None and origin.decode("latin-1") in self._cors:
+            return cors_lines(origin)
+        return b""
+
+
+async def serve(
+    backend: Backend, host: str, port: int, ssl: SSLContext | None = None, settings: Settings | None = None
+) -> Http:
+    """Start to serve `backend` on one address; port 0 picks a free one. Raises OSError."""
+    http = Http(backend, settings or Settings())
+    await http.listen(host, port, ssl)
+    return http

@@ -1,0 +1,58 @@
+"""What the HTTP floor needs of the member it fronts: its state to read, and a way to write.
+
+Knows nothing of Raft or disks: a Backend may be a member of a cluster or a test's store in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from kvstore.store.events import Event
+from kvstore.store.operations import Operation
+from kvstore.store.store import Store
+
+
+class Unavailable(Exception):
+    """The cluster could not do it in time. Whether a write took place is not known.
+
+    `message` reaches the client, in etcd's words: "etcdserver: request timed out".
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class Backend(Protocol):
+    """One member. Every call is made on the event loop's thread.
+
+    The futures belong to the caller, who may cancel them when its client goes away: that withdraws the interest
+    in the answer, not the write.
+    """
+
+    @property
+    def cluster_id(self) -> int: ...
+
+    @property
+    def store(self) -> Store:
+        """This member's own applied state. A snapshot may replace it: never keep it across an await."""
+
+    @property
+    def raft_index(self) -> int:
+        """The last applied index of the log."""
+
+    @property
+    def raft_term(self) -> int: ...
+
+    @property
+    def has_leader(self) -> bool: ...
+
+    def now(self) -> int:
+        """Wall clock, nanoseconds since the epoch."""
+
+    def execute(self, operation: Operation) -> asyncio.Future[Event]:
+        """A replicated write. Fails with the store's StoreError, or Unavailable after the backend's own limit."""
+
+    def read_barrier(self) -> asyncio.Future[None]:
+        """Done once `store` holds all that was acknowledged before the call. Fails with Unavailable."""

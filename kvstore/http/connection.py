@@ -1,0 +1,351 @@
+"""One client connection: aiohttp's protocol, taught what etcd's HTTP server does differently.
+
+aiohttp reads the bytes, queues pipelined requests and runs one task for each connection. Here are: requests that
+its parser refuses and etcd answers, the limit on a request's head, half-closed connections, answers that are bytes
+already, and bodies that a watch writes. Knows nothing of routes or keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from aiohttp import web
+from aiohttp.http import HttpVersion11, RawRequestMessage
+from aiohttp.http_exceptions import BadHttpMethod, HttpProcessingError, InvalidURLError, LineTooLong
+from aiohttp.http_parser import HttpRequestParser
+from aiohttp.streams import StreamReader
+
+from kvstore.http.reply import (
+    CONTINUE,
+    LAST_CHUNK,
+    Manner,
+    chunk,
+    compose_stream_head,
+    refusal,
+)
+from kvstore.http.request import BodyError
+from kvstore.http.v2.form import TOO_LARGE
+from kvstore.http.v2.watches import Watch
+
+log = logging.getLogger(__name__)
+
+MAX_HEAD_BYTES = 1 << 20  # request line and header lines together, as in etcd
+MAX_HEADERS = 1_000
+_REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}) ([^\x00-\x20\x7f]+) HTTP/1\.[01]\r\n")
+_NOT_ASCII = re.compile(rb"[\x80-\xff]")
+
+
+class Parser:
+    """aiohttp's request parser, with a limit on the head and with request lines that it refuses and etcd takes.
+
+    They have a method that is not in its table (lower-case ones too: etcd answers 405), or bytes beyond ASCII in
+    the target (keys in UTF-8, as curl sends them). Such a request is parsed again with PATCH, which nothing here
+    serves either, or with those bytes percent-encoded, as long as it is the first in what was received.
+    """
+
+    __slots__ = ("_fresh", "_head_bytes", "_inner", "_payload")
+
+    def __init__(self, fresh: Callable[[], HttpRequestParser]) -> None:
+        self._fresh = fresh
+        self._inner = fresh()
+        self._head_bytes = 0  # of a head that has not ended yet
+        self._payload: StreamReader | None = None  # of the last request
+
+    def feed_data(self, received: bytes) -> tuple[Sequence[tuple[RawRequestMessage, StreamReader]], bool, bytes]:
+        in_body = self._payload is not None and not self._payload.is_eof()
+        try:
+            parsed = self._parse(received, in_body)
+        except HttpProcessingError:
+            if in_body and self._payload is not None:
+                self._payload.set_exception(BodyError(b"invalid byte in chunk length"))
+            raise
+        messages = parsed[0]
+        if messages:
+            self._head_bytes = 0
+            self._payload = messages[-1][1]
+        elif not in_body:
+            self._head_bytes += len(received)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                raise LineTooLong(received[:100], MAX_HEAD_BYTES)
+        return parsed
+
+    def _parse(
+        self, received: bytes, in_body: bool
+    ) -> tuple[Sequence[tuple[RawRequestMessage, StreamReader]], bool, bytes]:
+        try:
+            return self._inner.feed_data(received)
+        except (BadHttpMethod, InvalidURLError) as error:
+            line = None if in_body else _REQUEST_LINE.match(received)
+            if line is None:
+                raise
+            method = b"PATCH" if isinstance(error, BadHttpMethod) else line[1]
+            target = _NOT_ASCII.sub(lambda byte: b"%%%02x" % byte[0][0], line[2])
+            self._inner = self._fresh()
+            return self._inner.feed_data(method + b" " + target + received[line.end(2) :])
+
+    def message_consumed(self) -> None:
+        self._inner.message_consumed()
+
+    def pause_reading(self) -> None:
+        self._inner.pause_reading()
+
+    def set_upgraded(self, value: bool) -> None:
+        self._inner.set_upgraded(value)
+
+
+class Exchange:
+    """One request and its way back. aiohttp makes it in place of its own, much larger, request object."""
+
+    __slots__ = ("_message", "_payload", "_task", "connection", "path", "query", "writer")
+
+    def __init__(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        connection: Connection,
+        writer: Any,
+        task: asyncio.Task[None],
+    ) -> None:
+        self._message = message
+        self._payload = payload
+        self._task = task  # aiohttp sets and clears it
+        self.connection = connection
+        self.writer = writer
+        self.path = b""  # with `query`, set once the target is parsed
+        self.query = b""
+
+    @property
+    def method(self) -> str:
+        return self._message.method
+
+    @property
+    def raw_target(self) -> bytes:
+        return self._message.path.encode("utf-8", "surrogateescape")
+
+    def header(self, name: str) -> bytes | None:
+        text = self._message.headers.get(name)
+        return None if text is None else text.encode("utf-8", "surrogateescape")
+
+    @property
+    def content_type(self) -> bytes | None:
+        return self.header("Content-Type")
+
+    @property
+    def is_http1(self) -> bool:
+        return self._message.version.major == 1
+
+    @property
+    def is_http11(self) -> bool:
+        return self._message.version >= HttpVersion11
+
+    @property
+    def expects_continue(self) -> bool:
+        return self.is_http11 and (self.header("Expect") or b"").lower() == b"100-continue"
+
+    @property
+    def expects_nonsense(self) -> bool:
+        return self.header("Expect") is not None and not self.expects_continue and self.is_http11
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the connection can serve another request; not when a body was announced and never asked for."""
+        if self._message.should_close or self.connection.is_ending:
+            return False
+        return self._payload.is_eof() or not self.expects_continue
+
+    async def body(self, limit: int) -> bytes:
+        payload = self._payload
+        if payload.is_eof():
+            whole = payload.read_nowait()
+            if len(whole) > limit:
+                raise BodyError(TOO_LARGE)
+            return whole
+        if self.expects_continue and self.connection.transport is not None:
+            self.connection.transport.write(CONTINUE)
+        pieces = []
+        size = 0
+        while piece := await payload.readany():
+            pieces.append(piece)
+            size += len(piece)
+            if size > limit:
+                raise BodyError(TOO_LARGE)
+        return b"".join(pieces)
+
+    def manner(self, cors: bytes) -> Manner:
+        return Manner(self.is_http11, self.keep_alive, self.method == "HEAD", cors)
+
+    # What follows is aiohttp's side of a request.
+
+    def _finish(self) -> None:
+        pass  # no temporary files
+
+    def _cancel(self, exc: BaseException) -> None:
+        self._payload.set_exception(exc)
+
+
+class Reply:
+    """An answer as aiohttp's protocol takes it: it calls `prepare`, then `write_eof`, then asks for `keep_alive`."""
+
+    __slots__ = ("_bytes", "keep_alive")
+
+    def __init__(self, whole: bytes, keep_alive: bool) -> None:
+        self._bytes = whole
+        self.keep_alive = keep_alive
+
+    async def prepare(self, exchange: Exchange) -> None:
+        connection = exchange.connection
+        if connection.transport is None:
+            return
+        connection.transport.write(self._bytes)
+        if connection.writing_paused:  # one answer at a time waits for a slow reader
+            await connection.drain()
+
+    async def write_eof(self) -> None:
+        pass
+
+
+class WatchReply:
+    """A watch as the body of an answer. Implements Sink on the connection's transport."""
+
+    __slots__ = ("_connection", "_ended", "_is_chunked", "_manner", "_watch", "keep_alive")
+
+    def __init__(self, watch: Watch, manner: Manner) -> None:
+        self._watch = watch
+        self._manner = manner
+        self._is_chunked = manner.http11
+        self._connection: Connection | None = None
+        self._ended: asyncio.Future[None] | None = None
+        self.keep_alive = manner.keep_alive and manner.http11
+
+    async def prepare(self, exchange: Exchange) -> None:
+        connection = self._connection = exchange.connection
+        if connection.transport is None:
+            self._watch.cancel()
+            return
+        connection.transport.write(compose_stream_head(self._watch.head, self._manner))
+        self._ended = asyncio.get_running_loop().create_future()
+        connection.watch = self._watch
+        self._watch.attach(self)
+
+    async def write_eof(self) -> None:
+        if self._connection is None or self._ended is None:
+            return
+        try:
+            await self._ended
+        finally:
+            self._watch.cancel()
+            self._connection.watch = None
+
+    @property
+    def is_stalled(self) -> bool:
+        assert self._connection is not None
+        return self._connection.writing_paused
+
+    def send(self, piece: bytes) -> None:
+        assert self._connection is not None
+        if self._connection.transport is not None:
+            self._connection.transport.write(chunk(piece) if self._is_chunked else piece)
+
+    def end(self) -> None:
+        assert self._connection is not None
+        if self._connection.transport is not None and self._is_chunked:
+            self._connection.transport.write(LAST_CHUNK)
+        self._release()
+
+    def abort(self) -> None:
+        assert self._connection is not None
+        if self._connection.transport is not None:
+            self._connection.transport.abort()
+        self.keep_alive = False
+        self._release()
+
+    def _release(self) -> None:
+        assert self._ended is not None
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+
+class Connection(web.RequestHandler):
+    """aiohttp's protocol with the pieces above."""
+
+    __slots__ = ("_half_closed", "watch")
+
+    def __init__(self, server: web.Server, loop: asyncio.AbstractEventLoop, idle_seconds: float) -> None:
+        super().__init__(
+            server,
+            loop=loop,
+            keepalive_timeout=idle_seconds,
+            access_log=cast(logging.Logger, None),  # aiohttp's own way to have none
+            logger=log,
+        )
+        self.watch: Watch | None = None
+        self._half_closed = False
+        self._parser = cast(Any, Parser(self._fresh_parser))
+
+    def _fresh_parser(self) -> HttpRequestParser:
+        return HttpRequestParser(
+            self,
+            self._loop,
+            self._read_bufsize,
+            max_line_size=MAX_HEAD_BYTES,
+            max_field_size=MAX_HEAD_BYTES,
+            max_headers=MAX_HEADERS,
+            payload_exception=web.RequestPayloadError,
+            auto_decompress=False,
+            max_msg_queue_size=self._max_msg_queue_size,
+        )
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether no request after the present one will be served."""
+        return self._close or self._force_close or (self._half_closed and not self._messages)
+
+    async def drain(self) -> None:
+        """Wait until the client has read enough; at once when it is gone."""
+        await self._drain_helper()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.watch is not None:
+            self.watch.flush()
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp says None, asyncio also takes True
+        """The client sends no more. A request that arrived whole is still answered, as etcd does; a watch ends."""
+        if self.watch is not None or self.transport is None or self.ssl_context is not None:
+            return False
+        if self._messages:
+            unread = self._messages[-1][1]
+        elif self._current_request is not None:
+            unread = cast(Any, self._current_request)._payload
+        else:
+            return False
+        self._half_closed = True
+        return bool(unread.is_eof())
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self.watch is not None:
+            self.watch.cancel()
+            self.watch = None
+        super().connection_lost(exc)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to a request that could not be parsed (as Go's), or that met a bug of ours."""
+        if isinstance(exc, LineTooLong):
+            whole = refusal(431)
+        elif isinstance(exc, HttpProcessingError):
+            no_host = message is not None and message.startswith("Missing 'Host'")
+            whole = refusal(400, b"Bad Request: missing required Host header" if no_host else b"")
+        else:
+            log.error("a request failed", exc_info=exc)
+            whole = refusal(500)
+        return cast(web.StreamResponse, Reply(whole, keep_alive=False))

@@ -1,0 +1,51 @@
+"""What the peer port answers over HTTP: who the members are, for a member that joins, and the version.
+
+The stream of messages on the same port is not HTTP; see kvstore/transport.py.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Protocol
+
+from aiohttp import web
+
+from kvstore.membership import Membership
+from kvstore.version import ETCD_CLUSTER_VERSION, ETCD_SERVER_VERSION
+
+
+class PeerBackend(Protocol):
+    @property
+    def cluster_id(self) -> int: ...
+
+    @property
+    def membership(self) -> Membership: ...
+
+
+def peer_http(backend: PeerBackend) -> web.Server:
+    """A factory of protocols for connections that turned out to be HTTP."""
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        if request.method != "GET":
+            return web.Response(status=405, text="Method Not Allowed\n", headers={"Allow": "GET"})
+        if request.path == "/members":
+            listed: object = [
+                {
+                    "id": f"{member.id:x}",
+                    "name": member.name,
+                    "peerURLs": list(member.peer_urls),
+                    "clientURLs": list(member.client_urls),
+                }
+                for member in sorted(backend.membership.members.values())
+            ]
+        elif request.path == "/version":
+            listed = {"etcdserver": ETCD_SERVER_VERSION, "etcdcluster": ETCD_CLUSTER_VERSION}
+        else:
+            return web.Response(status=404, text="404 page not found\n")
+        return web.Response(
+            text=json.dumps(listed),
+            content_type="application/json",
+            headers={"X-Etcd-Cluster-Id": f"{backend.cluster_id:x}"},
+        )
+
+    return web.Server(answer, access_log=None)

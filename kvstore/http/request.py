@@ -1,0 +1,35 @@
+"""A request as handlers see it, whatever connection it came over."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class BodyError(Exception):
+    """The body cannot be had; `cause` is etcd's wording of why."""
+
+    def __init__(self, cause: bytes) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+class Request(Protocol):
+    """`path` is percent-decoded and clean, `query` is raw."""
+
+    @property
+    def method(self) -> str: ...
+
+    @property
+    def path(self) -> bytes: ...
+
+    @property
+    def query(self) -> bytes: ...
+
+    @property
+    def content_type(self) -> bytes | None: ...
+
+    async def body(self, limit: int) -> bytes:
+        """The whole body. Raises BodyError when it is longer than `limit` bytes, or broken.
+
+        A client that waits for `100 Continue` gets it now: whoever does not ask for the body does not send it.
+        """

@@ -1,0 +1,110 @@
+"""The one table of routes, and what is decided before any of them: OPTIONS, unclean paths, 404, 405.
+
+Knows the table's handlers by name only; they know nothing of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple, TypeAlias
+
+from kvstore.http.backend import Backend, Unavailable
+from kvstore.http.reply import JSON, TEXT, TEXT_ERROR, Answer
+from kvstore.http.request import Request
+from kvstore.http.target import Target, is_clean, parse_target, redirect
+from kvstore.http.v2.keys import serve_keys
+from kvstore.http.v2.watches import BACKLOG, Watch
+from kvstore.version import ETCD_CLUSTER_VERSION, ETCD_SERVER_VERSION
+
+Handler: TypeAlias = Callable[[Request], Awaitable[Answer | Watch]]
+
+MAX_REQUEST_BYTES = 10 << 20  # of a form; etcd's own limit
+HEALTH_SECONDS = 1.0  # etcd's limit for its own probe
+
+_NO_CONTENT = Answer(200, b"", b"")
+_NOT_FOUND = Answer(404, TEXT_ERROR, b"404 page not found\n")
+_VERSION = Answer(
+    200,
+    JSON,
+    b'{"etcdserver":"%s","etcdcluster":"%s"}' % (ETCD_SERVER_VERSION.encode(), ETCD_CLUSTER_VERSION.encode()),
+)
+_HEALTHY = Answer(200, TEXT, b'{"health":"true"}')
+_UNHEALTHY = Answer(503, TEXT_ERROR, b'{"health":"false"}\n')
+
+
+class Route(NamedTuple):
+    """`methods` in the order in which a 405 names them."""
+
+    methods: tuple[str, ...]
+    handler: Handler
+
+    @property
+    def refusal(self) -> Answer:
+        allow = b"Allow: " + ",".join(self.methods).encode() + b"\r\n"
+        return Answer(405, allow + TEXT_ERROR, b"Method Not Allowed\n")
+
+
+class Match(NamedTuple):
+    handler: Handler
+    target: Target
+
+
+class Routes:
+    """The routes of one member."""
+
+    def __init__(
+        self, backend: Backend, max_request_bytes: int = MAX_REQUEST_BYTES, watch_backlog: int = BACKLOG
+    ) -> None:
+        async def keys(request: Request) -> Answer | Watch:
+            return await serve_keys(request, backend, max_request_bytes, watch_backlog)
+
+        async def version(request: Request) -> Answer:
+            return _VERSION
+
+        async def health(request: Request) -> Answer:
+            return await probe(backend)
+
+        key_space = Route(("HEAD", "GET", "PUT", "POST", "DELETE"), keys)
+        self._exact: dict[bytes, Route] = {
+            b"/v2/keys": key_space,
+            b"/version": Route(("GET",), version),
+            b"/health": Route(("GET",), health),
+        }
+        self._below: tuple[tuple[bytes, Route], ...] = ((b"/v2/keys/", key_space),)
+
+    def find(self, method: str, raw_target: bytes) -> Match | Answer:
+        """The handler for a request line, or the answer that needs none. Raises BadTarget."""
+        if method == "OPTIONS":
+            if raw_target != b"*":
+                parse_target(raw_target)
+            return _NO_CONTENT
+        if method == "CONNECT":
+            return _NOT_FOUND
+        target = parse_target(raw_target)
+        if not is_clean(target.path):
+            return redirect(method, target)
+        route = self._route(target.path)
+        if route is None:
+            return _NOT_FOUND
+        if method not in route.methods:
+            return route.refusal
+        return Match(route.handler, target)
+
+    def _route(self, path: bytes) -> Route | None:
+        for prefix, route in self._below:
+            if path.startswith(prefix):
+                return route
+        return self._exact.get(path)
+
+
+async def probe(backend: Backend) -> Answer:
+    """/health: whether this member can reach a quorum, by a linearizable read of nothing."""
+    if backend.has_leader:
+        try:
+            async with asyncio.timeout(HEALTH_SECONDS):
+                await backend.read_barrier()
+        except (TimeoutError, Unavailable):
+            return _UNHEALTHY
+        return _HEALTHY
+    return _UNHEALTHY

@@ -1,0 +1,124 @@
+"""A watch: from the store's deliveries to pieces of a response body, with a bounded backlog in between.
+
+The store delivers inside its apply; a delivery is written at once while the client reads, and kept in the backlog
+while it does not. Beyond the backlog the client is cut off: the server's memory never waits for a reader. No task
+and no timer belong to a watch. Knows nothing of HTTP/1.1 framing: a `Sink` does that.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from kvstore.http.v2.answers import encode_event
+from kvstore.store.events import Event
+from kvstore.store.store import Store
+from kvstore.store.watchers import Watcher
+
+BACKLOG = 100  # events; etcd's own limit
+
+
+class Sink(Protocol):
+    """The body of one response."""
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether the client has left more unread than the transport cares to buffer."""
+
+    def send(self, piece: bytes) -> None: ...
+
+    def end(self) -> None:
+        """The body is complete; the connection may live on."""
+
+    def abort(self) -> None:
+        """Drop the connection and whatever was still to be written."""
+
+
+class Watch:
+    """One client's watch, from its registration in the store to the end of its body.
+
+    `head`: the header lines of its answer, fixed when it began.
+    """
+
+    __slots__ = ("_backlog", "_is_over", "_limit", "_sink", "_stream", "_watcher", "head")
+
+    def __init__(self, head: bytes, stream: bool, backlog: int = BACKLOG) -> None:
+        self.head = head
+        self._stream = stream
+        self._limit = backlog
+        self._backlog: deque[Event | None] | None = None  # None: empty; most watches never need one
+        self._sink: Sink | None = None
+        self._watcher: Watcher | None = None
+        self._is_over = False
+
+    def register(self, store: Store, key: bytes, recursive: bool, since: int) -> None:
+        """Begin to watch. What is delivered before `attach` waits in the backlog. Raises HistoryCleared."""
+        self._watcher = store.watch(key, recursive, self._stream, since, self.deliver)
+
+    def attach(self, sink: Sink) -> None:
+        """The head is written: from now on events go to `sink`."""
+        self._sink = sink
+        self.flush()
+
+    def deliver(self, event: Event | None) -> None:
+        """The store's callback. None: the store cannot tell what happened, the body ends."""
+        if self._is_over:
+            return
+        if self._sink is not None and not self._backlog and not self._sink.is_stalled:
+            self._write(event)
+        elif self._backlog is None:
+            self._backlog = deque((event,))
+        elif len(self._backlog) < self._limit:
+            self._backlog.append(event)
+        else:
+            self._cut_off()
+
+    def flush(self) -> None:
+        """The client reads again: write what has waited."""
+        while self._backlog and self._sink is not None and not self._sink.is_stalled:
+            self._write(self._backlog.popleft())
+
+    def finish(self) -> None:
+        """End the body: the server stops."""
+        if self._is_over:
+            return
+        self.cancel()
+        if self._sink is not None:
+            self._sink.end()
+
+    def cancel(self) -> None:
+        """The client is gone. Idempotent."""
+        self._is_over = True
+        self._backlog = None
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+    def _write(self, event: Event | None) -> None:
+        assert self._sink is not None
+        if event is not None:
+            self._sink.send(encode_once(event))
+        if event is None or not self._stream:
+            self.finish()
+
+    def _cut_off(self) -> None:
+        self.cancel()
+        if self._sink is not None:
+            self._sink.abort()
+
+
+def _last_encoding() -> Callable[[Event], bytes]:
+    last_event: Event | None = None
+    last_bytes = b""
+
+    def encode(event: Event) -> bytes:
+        nonlocal last_event, last_bytes
+        if event is not last_event:
+            last_event, last_bytes = event, encode_event(event)
+        return last_bytes
+
+    return encode
+
+
+#: Ten thousand watchers of one key share one encoding of its event.
+encode_once = _last_encoding()
