@@ -8,20 +8,12 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+from kvstore.proposals import Unavailable
 from kvstore.store.events import Event
 from kvstore.store.operations import Operation
 from kvstore.store.store import Store
 
-
-class Unavailable(Exception):
-    """The cluster could not do it in time. Whether a write took place is not known.
-
-    `message` reaches the client, in etcd's words: "etcdserver: request timed out".
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
+__all__ = ["Backend", "Unavailable"]
 
 
 class Backend(Protocol):

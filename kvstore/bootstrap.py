@@ -1,0 +1,241 @@
+"""From settings and a data folder to a member that can start: opened, checked, restored.
+
+Three ways lead here. A folder with a log goes by its log. A new cluster begins with the same first snapshot on every
+member, made from `--initial-cluster` alone: index 1, term 1, nobody's keys, everybody votes. A member that joins an
+existing cluster asks its peers who it is, and begins with nothing: the leader sends it a snapshot.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Sequence
+from random import Random
+from typing import NamedTuple
+
+from kvstore import logs
+from kvstore.apply import StateMachine
+from kvstore.membership import Member, Membership, cluster_id
+from kvstore.raft.config import Config
+from kvstore.raft.core import Raft
+from kvstore.raft.types import Configuration, Entry, EntryKind, HardState, SnapshotMeta
+from kvstore.settings import Settings
+from kvstore.storage.files import Files
+from kvstore.storage.folder import DataFolder
+from kvstore.storage.layout import INCARNATION_BYTES, Identity
+from kvstore.storage.snapshots import Snapshots
+from kvstore.storage.wal import SEGMENT_BYTES, WAL
+from kvstore.store.store import Store
+from kvstore.wire import time_of
+
+#: Where the log of every new cluster begins.
+GENESIS_INDEX = 1
+GENESIS_TERM = 1
+
+JOIN_SECONDS = 5.0
+
+log = logs.get("start")
+
+
+class StartError(Exception):
+    """The member cannot start; the text is one line for the operator."""
+
+
+class Opened(NamedTuple):
+    identity: Identity
+    folder: DataFolder
+    wal: WAL
+    snapshots: Snapshots
+    machine: StateMachine
+    snapshot: SnapshotMeta | None
+    hard_state: HardState
+    entries: Sequence[Entry]
+    promised: tuple[int, int] | None
+    configuration: Configuration
+
+    @property
+    def latest_time(self) -> int:
+        """The replicated time of the last command in the log, 0 without one."""
+        for entry in reversed(self.entries):
+            if entry.kind == EntryKind.COMMAND and entry.payload:
+                return time_of(entry.payload)
+        return 0
+
+    def raft(self, config: Config, random: Random) -> Raft:
+        return Raft(
+            config,
+            self.identity.member_id,
+            random,
+            configuration=self.configuration,
+            hard_state=self.hard_state,
+            snapshot=self.snapshot,
+            entries=self.entries,
+            applied=self.snapshot.index if self.snapshot else 0,
+            promised=self.promised,
+        )
+
+
+def open_member(settings: Settings, files: Files, folder: DataFolder) -> Opened:
+    """Raises StartError or StorageError; a folder that is refused is left as it was."""
+    if folder.identity is not None:
+        opened = reopen(folder, settings.event_history)
+        _check_belongs(settings, opened)
+        _check_whole(opened)
+        return opened
+    if settings.initial_cluster_state == "existing":
+        return _join(settings, files, folder)
+    machine = StateMachine(Store(settings.event_history), _initial_membership(settings))
+    return create_member(files, folder, settings.name, machine, os.urandom(INCARNATION_BYTES))
+
+
+def create_member(
+    files: Files,
+    folder: DataFolder,
+    name: str,
+    machine: StateMachine,
+    incarnation: bytes,
+    segment_bytes: int = SEGMENT_BYTES,
+) -> Opened:
+    """The member `name` of a new cluster, on an empty folder; `machine` knows the first members and no keys."""
+    membership = machine.membership
+    member = next(one for one in membership.members.values() if one.name == name)
+    identity = Identity(cluster_id(membership.members), member.id, incarnation)
+    meta = SnapshotMeta(GENESIS_INDEX, GENESIS_TERM, membership.configuration())
+    return _begin(files, folder, identity, machine, meta, segment_bytes)
+
+
+def _begin(
+    files: Files,
+    folder: DataFolder,
+    identity: Identity,
+    machine: StateMachine,
+    meta: SnapshotMeta,
+    segment_bytes: int = SEGMENT_BYTES,
+) -> Opened:
+    """The log is created last: a folder without one is still new, whatever a crash left in it."""
+    snapshots = Snapshots(files, folder.snapshot_folder, identity)
+    snapshots.save(meta, machine.freeze().chunks())
+    wal = folder.create_wal(identity, segment_bytes=segment_bytes)
+    hard_state = HardState(meta.term, 0, meta.index)
+    wal.mark_snapshot(meta)
+    wal.append(hard_state, ())
+    snapshot = meta if meta.index else None
+    return Opened(identity, folder, wal, snapshots, machine, snapshot, hard_state, (), None, meta.configuration)
+
+
+def reopen(folder: DataFolder, event_history: int, segment_bytes: int = SEGMENT_BYTES) -> Opened:
+    """A member that has run before. Raises StartError or StorageError."""
+    identity = folder.identity
+    assert identity is not None, "nobody lives here yet"
+    snapshots = folder.open_snapshots()
+    newest = snapshots.newest()
+    for note in snapshots.notes:
+        log.warning(note)
+    if newest is None:
+        raise StartError(
+            f"{folder.path}: there is a log but no snapshot that can be read; run `kvstored check --data-dir"
+            f" {folder.path}`, then restore the folder from a copy or remove this member and add it again"
+        )
+    meta = newest[0]
+    snapshot = meta if meta.index else None
+    machine = StateMachine.restore(snapshots.load(meta), event_history)
+    wal, recovered = folder.open_wal(snapshot=snapshot, segment_bytes=segment_bytes)
+    for note in recovered.notes:
+        log.warning(note)
+    return Opened(
+        identity,
+        folder,
+        wal,
+        snapshots,
+        machine,
+        snapshot,
+        recovered.hard_state,
+        recovered.entries,
+        recovered.promised,
+        meta.configuration,
+    )
+
+
+def _check_whole(opened: Opened) -> None:
+    """Says so when the disk lost acknowledged entries; a member that is alone cannot get them back."""
+    if opened.promised is None:
+        return
+    term, index = opened.promised
+    if opened.configuration.voters == {opened.identity.member_id}:
+        raise StartError(
+            f"{opened.folder.path}: acknowledged entries up to index {index} (term {term}) are gone from the end of the"
+            " log, and this member is alone, so nobody can give them back; restore the folder from a copy"
+        )
+    log.error(
+        "acknowledged entries are gone from the end of the log; this member neither votes nor campaigns until the"
+        " leader has given them back",
+        up_to=index,
+        term=term,
+    )
+
+
+def _check_belongs(settings: Settings, opened: Opened) -> None:
+    """A folder that is plainly another member's or another cluster's is refused, before anything is sent."""
+    identity = opened.identity
+    ours = opened.machine.membership.members.get(identity.member_id)
+    if ours is not None and ours.name and ours.name != settings.name:
+        raise StartError(
+            f"{opened.folder.path} belongs to member {ours.name!r} ({identity.member_id:x}), not to"
+            f" {settings.name!r}; use the right --data-dir or --name"
+        )
+    wanted = _initial_membership(settings)
+    same_members = {m.peer_urls for m in wanted.members.values()} == {
+        m.peer_urls for m in opened.machine.membership.members.values()
+    }
+    if same_members and identity.member_id not in wanted.members and len(wanted.members) > 1:
+        raise StartError(
+            f"{opened.folder.path} belongs to cluster {identity.cluster_id:x}, but --initial-cluster and"
+            f" --initial-cluster-token {settings.initial_cluster_token!r} describe cluster"
+            f" {cluster_id(wanted.members):x}; use the right --data-dir or token"
+        )
+
+
+def _initial_membership(settings: Settings) -> Membership:
+    peers = {member.name: tuple(map(str, member.peer_urls)) for member in settings.initial_cluster}
+    return Membership.initial(peers, settings.initial_cluster_token)
+
+
+# --- joining ------------------------------------------------------------------------------------------------------
+
+
+def _join(settings: Settings, files: Files, folder: DataFolder) -> Opened:
+    """Asks the other members of `--initial-cluster` for the members that there are; one of them must be us."""
+    ours = tuple(sorted(map(str, settings.initial_advertise_peer_urls)))
+    others = [
+        str(url) for member in settings.initial_cluster if member.name != settings.name for url in member.peer_urls
+    ]
+    cluster, members = _ask_members(others)
+    for member in members:
+        if tuple(sorted(member.peer_urls)) == ours:
+            identity = Identity(cluster, member.id, os.urandom(INCARNATION_BYTES))
+            machine = StateMachine(Store(settings.event_history), Membership(members))
+            return _begin(files, folder, identity, machine, SnapshotMeta(0, 0, Configuration()))
+    raise StartError(
+        f"the cluster has no member with the peer URLs {','.join(ours)}; add it first (POST /v2/members), then start"
+        " it with --initial-cluster-state existing"
+    )
+
+
+def _ask_members(urls: Iterable[str]) -> tuple[int, list[Member]]:
+    problems = []
+    for url in urls:
+        try:
+            with urllib.request.urlopen(f"{url}/members", timeout=JOIN_SECONDS) as answer:
+                cluster = int(answer.headers["X-Etcd-Cluster-Id"], 16)
+                listed = json.loads(answer.read(1 << 20))
+            members = [
+                Member(int(one["id"], 16), one["name"], tuple(one["peerURLs"]), tuple(one["clientURLs"]))
+                for one in listed
+            ]
+        except (OSError, ValueError, KeyError, TypeError, urllib.error.URLError) as problem:
+            problems.append(f"{url}: {problem}")
+            continue
+        return cluster, members
+    raise StartError(f"no member of the existing cluster answers ({'; '.join(problems) or 'none is named'})")

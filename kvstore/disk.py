@@ -1,0 +1,98 @@
+"""The driver's disk: the log and the snapshots behind jobs that run beside the driver.
+
+Everything that touches the log runs in the log lane, in order; a snapshot is written, read and received in the bulk
+lane, so that no write of a client waits for it. What a snapshot makes superfluous is purged only after its mark in
+the log is durable. Knows no raft and no waiting client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kvstore import logs
+from kvstore.apply import FrozenMachine, StateMachine
+from kvstore.lanes import Lanes
+from kvstore.raft.types import SnapshotMeta, Write
+from kvstore.storage.snapshots import Receiver, Snapshots
+from kvstore.storage.wal import WAL
+from kvstore.wire import SnapshotChunk
+
+log = logs.get("disk")
+
+
+class NodeDisk:
+    """Satisfies the driver's `Disk`. `max_wals` and `max_snapshots` are the files to keep, 0: all."""
+
+    def __init__(
+        self, wal: WAL, snapshots: Snapshots, lanes: Lanes, event_history: int, max_wals: int, max_snapshots: int
+    ) -> None:
+        self._wal = wal
+        self._snapshots = snapshots
+        self._lanes = lanes
+        self._event_history = event_history
+        self._max_wals = max_wals
+        self._max_snapshots = max_snapshots
+        self._receiver: Receiver | None = None
+
+    def write(self, write: Write, done: Callable[[], None]) -> None:
+        def job() -> None:
+            if write.snapshot is not None:
+                self._wal.mark_snapshot(write.snapshot)
+            if write.hard_state is not None or write.entries:
+                self._wal.append(write.hard_state, write.entries)
+
+        self._lanes.log(job, lambda _: done())
+
+    def settle(self) -> None:
+        self._lanes.log(self._wal.settle, lambda _: None)
+
+    def save_snapshot(
+        self, meta: SnapshotMeta, frozen: FrozenMachine, done: Callable[[], None], failed: Callable[[str], None]
+    ) -> None:
+        def mark() -> None:
+            self._wal.mark_snapshot(meta)
+            if self._max_snapshots:
+                oldest = self._snapshots.purge(self._max_snapshots)
+                if self._max_wals:
+                    for name in self._wal.purge(oldest, self._max_wals):
+                        log.debug("removed a segment of the log that nothing needs", segment=name)
+
+        self._lanes.bulk(
+            lambda: self._snapshots.save(meta, frozen.chunks()),
+            lambda _: self._lanes.log(mark, lambda _: done()),
+            lambda problem: failed(str(problem)),
+        )
+
+    def load_snapshot(self, meta: SnapshotMeta, done: Callable[[StateMachine], None]) -> None:
+        """Unlike the others this one must not fail: the file was checked when it arrived."""
+        self._lanes.log(lambda: StateMachine.restore(self._snapshots.load(meta), self._event_history), done)
+
+    def read_piece(
+        self,
+        meta: SnapshotMeta,
+        offset: int,
+        limit: int,
+        done: Callable[[bytes, int], None],
+        failed: Callable[[str], None],
+    ) -> None:
+        def job() -> tuple[bytes, int]:
+            return self._snapshots.read(meta, offset, limit), self._snapshots.size(meta)
+
+        self._lanes.bulk(job, lambda piece: done(*piece), lambda problem: failed(str(problem)))
+
+    def write_piece(self, chunk: SnapshotChunk, done: Callable[[], None], failed: Callable[[str], None]) -> None:
+        def job() -> None:
+            if chunk.offset == 0:
+                if self._receiver is not None:
+                    self._receiver.abort()
+                self._receiver = self._snapshots.receive(chunk.meta)
+            assert self._receiver is not None, "the first piece opens the file"
+            self._receiver.write(chunk.offset, chunk.data)
+            if chunk.offset + len(chunk.data) == chunk.total:
+                self._receiver.finish()
+                self._receiver = None
+
+        def broke(problem: Exception) -> None:
+            failed(str(problem))
+
+        self._lanes.bulk(job, lambda _: done(), broke)

@@ -1,0 +1,482 @@
+"""The driver: it alone owns the raft core, the order of disk and answers, and the state machine.
+
+Safety rests on one order, and `flush` with `_written` is the one place that keeps it: take what raft wants written
+-> write and fdatasync it -> send the messages that promise it -> apply what is committed -> answer who waits.
+Messages that promise nothing (a leader's appends, heartbeats) leave at once, beside the leader's own fsync
+(dissertation 10.2.1); an entry is applied here only when it is committed and also durable here.
+
+Synchronous and deterministic: no asyncio, no threads, no sockets, no clock of its own. Whatever drives it (the
+server's event loop, or the simulator) calls `tick`, `receive`, `propose`, `read` and the like, and after any number
+of those `flush`. Disk jobs run elsewhere and call back on the driver's thread.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from random import Random
+from typing import NamedTuple, Protocol
+
+from kvstore import logs
+from kvstore.apply import FrozenMachine, StateMachine
+from kvstore.membership import Membership, MembershipError
+from kvstore.proposals import Done, Outcome, Proposal, Proposals, Refused, Unavailable
+from kvstore.raft.core import Raft
+from kvstore.raft.errors import ChangeRefused, ProposalRefused
+from kvstore.raft.types import (
+    NO_MEMBER,
+    AppendRequest,
+    Configuration,
+    Entry,
+    EntryKind,
+    ProposeRequest,
+    Refusal,
+    SnapshotMeta,
+    SnapshotRequest,
+    Write,
+)
+from kvstore.store.errors import StoreError
+from kvstore.store.operations import Expire
+from kvstore.streams import SnapshotDisk, SnapshotReceiver, SnapshotSender
+from kvstore.wire import (
+    Command,
+    Logged,
+    MembershipChange,
+    PeerMessage,
+    SnapshotAck,
+    SnapshotChunk,
+    pack_change,
+    pack_command,
+    stamp,
+    time_of,
+    unpack_change,
+    unpack_command,
+)
+
+log = logs.get("raft")
+
+
+class NodeOptions(NamedTuple):
+    """Limits and intervals; a tick is what the caller makes it (the server: 10 ms)."""
+
+    request_ticks: int = 700  # how long a client waits for an outcome: etcd's 5 s and two election timeouts
+    sweep_ticks: int = 50  # between two looks for expired keys
+    read_retry_ticks: int = 20  # until an unanswered read index is asked for again
+    snapshot_count: int = 10_000  # entries between two snapshots
+    keep_entries: int = 5_000  # entries kept behind a snapshot, for followers that are slow
+    max_proposals: int = 10_000  # that wait for their outcome at a time
+    max_command_bytes: int = 16 << 20
+    batch_bytes: int = 1 << 20  # commands that are proposed, or applied, in one go
+    event_history: int = 10_000
+
+
+class Disk(SnapshotDisk, Protocol):
+    """What the driver asks of the disk. Jobs of one kind run in the order they were given; callbacks come on the
+    driver's thread, never from inside the call. A failed write is the end of the process: nobody is called back."""
+
+    def write(self, write: Write, done: Callable[[], None]) -> None:
+        """Makes hard state, entries and snapshot mark durable."""
+
+    def settle(self) -> None:
+        """Notes that all writes so far are durable."""
+
+    def save_snapshot(
+        self, meta: SnapshotMeta, frozen: FrozenMachine, done: Callable[[], None], failed: Callable[[str], None]
+    ) -> None:
+        """Makes a snapshot durable and drops older files that nothing needs."""
+
+    def load_snapshot(self, meta: SnapshotMeta, done: Callable[[StateMachine], None]) -> None:
+        """Reads back a snapshot that is on the disk."""
+
+
+class Network(Protocol):
+    def send(self, message: PeerMessage) -> None:
+        """Sends at the end of the turn, or drops; never blocks, never fails."""
+
+    def members_changed(self, membership: Membership, configuration: Configuration) -> None:
+        """Connections to new members are wanted, those to removed ones no longer."""
+
+
+class Node:
+    """One member. `machine` and `raft` are for others to read."""
+
+    def __init__(
+        self,
+        raft: Raft,
+        machine: StateMachine,
+        disk: Disk,
+        network: Network,
+        clock: Callable[[], int],
+        random: Random,
+        options: NodeOptions = NodeOptions(),  # noqa: B008  it is immutable
+        snapshot: SnapshotMeta | None = None,
+        latest_time: int = 0,
+    ) -> None:
+        """`clock` gives nanoseconds since the epoch. `snapshot` is what `machine` was restored from, `latest_time`
+        the replicated time of the last entry in the log."""
+        self.raft = raft
+        self.machine = machine
+        self.ticks = 0
+        self.removed = False
+        self._disk = disk
+        self._network = network
+        self._clock = clock
+        self._options = options
+        self._proposals = Proposals(options.max_proposals)
+        self._next_request = random.getrandbits(63)
+        self._applied_term = snapshot.term if snapshot else 0
+        self._snapshot_index = snapshot.index if snapshot else 0
+        self._saving = False
+        self._writing = False
+        self._unsettled = False
+        self._sweeping = False
+        self._latest_time = latest_time
+        self._ahead = 0  # what must be added to our clock so that replicated time does not run backwards
+        self._led_term = 0
+        self._seen = (0, NO_MEMBER)  # term and leader, as last logged
+        self._reads: list[tuple[int, Callable[[Unavailable | None], None]]] = []  # deadline, done: for the next round
+        self._round: list[tuple[int, Callable[[Unavailable | None], None]]] = []  # those that a round is under way for
+        self._round_context = 0
+        self._round_tick = 0
+        self._readable: deque[tuple[int, list[tuple[int, Callable[[Unavailable | None], None]]]]] = deque()
+        self._sender = SnapshotSender(raft.member_id, disk, network.send, raft.snapshot_sent)
+        self._receiver = SnapshotReceiver(raft.member_id, disk, network.send, self._snapshot_received)
+
+    # --- what others may ask ------------------------------------------------------------------------------------
+
+    @property
+    def has_leader(self) -> bool:
+        return self.raft.leader != NO_MEMBER
+
+    def now(self) -> int:
+        """This member's view of replicated time, for what a reader is shown."""
+        return max(self._clock(), self._latest_time)
+
+    def start(self) -> None:
+        """Once, before the first tick. A member that is alone need not wait for anybody."""
+        self._members_changed()
+        if self.raft.configuration.voters == {self.raft.member_id}:
+            self.raft.campaign()
+
+    # --- inputs -------------------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        self.ticks += 1
+        self.raft.tick()
+        self._sender.tick()
+        self._proposals.expire(self.ticks)
+        self._expire_reads()
+        if self._unsettled and not self._writing:
+            self._unsettled = False
+            self._disk.settle()
+        if self.raft.is_leader and self.ticks % self._options.sweep_ticks == 0:
+            self._sweep()
+
+    def receive(self, message: PeerMessage) -> None:
+        """A message from another member."""
+        if type(message) is AppendRequest:
+            if message.entries:
+                self._note_time(message.entries[-1])
+        elif type(message) is ProposeRequest:
+            if self.raft.is_leader and message.kind == EntryKind.COMMAND:
+                message = message._replace(payloads=stamp(self._time(), message.payloads))
+        elif isinstance(message, SnapshotChunk):
+            if message.term >= self.raft.term:
+                self._receiver.receive(message)
+            return
+        elif isinstance(message, SnapshotAck):
+            self._sender.acknowledged(message)
+            return
+        self.raft.step(message)
+
+    def propose(self, command: Command, done: Done) -> None:
+        """Replicates a command and applies it; `done` gets its outcome, in a later flush or never before."""
+        request = self._request()
+        self._add(request, command, pack_command(request, command), done)
+
+    def propose_change(self, change: MembershipChange, done: Done) -> None:
+        """Adds or removes members; `change.request` is filled in here."""
+        change = change._replace(request=self._request())
+        self._add(change.request, change, pack_change(change), done)
+
+    def read(self, done: Callable[[Unavailable | None], None]) -> None:
+        """`done(None)` once this member's state holds everything that was acknowledged before this call
+        (ReadIndex, dissertation 6.4)."""
+        self._reads.append((self.ticks + self._options.request_ticks, done))
+
+    def connection_lost(self, member: int) -> None:
+        """The connection to or from a member broke: a hint only, and safe to be wrong about."""
+        self.raft.leader_unreachable(member)
+        self.raft.member_unreachable(member)
+
+    def hand_over(self) -> bool:
+        """Asks another member to lead. False: nobody can."""
+        return self.raft.transfer_leadership() != NO_MEMBER
+
+    def flush(self) -> bool:
+        """Everything that can be done now, in the order that safety rests on. True: call again soon, there is more
+        to apply than one turn should."""
+        self._submit()
+        self._ask_for_reads()
+        self._take_refusals()
+        more = self._apply()
+        self._send()
+        self._start_write()
+        self._observe()
+        return more
+
+    def abandon(self) -> None:
+        """The member stops: whoever still waits is told that the outcome is not known."""
+        self._proposals.fail_all(Unavailable("etcdserver: server stopped"))
+        for reads in (self._reads, self._round, *[waiting for _, waiting in self._readable]):
+            for _, done in reads:
+                done(Unavailable("etcdserver: server stopped"))
+            reads.clear()
+        self._readable.clear()
+
+    # --- proposals ----------------------------------------------------------------------------------------------
+
+    def _request(self) -> int:
+        self._next_request += 1
+        return self._next_request
+
+    def _add(self, request: int, command: Command | MembershipChange, encoded: bytes, done: Done) -> None:
+        if len(encoded) > self._options.max_command_bytes:
+            done(Refused("etcdserver: request is too large"))
+            return
+        proposal = Proposal(request, command, encoded, done, self.ticks + self._options.request_ticks)
+        try:
+            self._proposals.add(proposal)
+        except Refused as refusal:
+            done(refusal)
+
+    def _submit(self) -> None:
+        """Hands what waits to raft, in batches. Without a leader it goes on waiting, until its time is up."""
+        while batch := self._proposals.next_batch(self._options.batch_bytes):
+            payloads: Iterable[bytes] = [proposal.encoded for proposal in batch]
+            try:
+                if isinstance(batch[0].command, MembershipChange):
+                    placed = self.raft.propose_configuration(batch[0].encoded)
+                else:
+                    if self.raft.is_leader:
+                        payloads = stamp(self._time(), payloads)
+                    placed = self.raft.propose(tuple(payloads))
+            except ProposalRefused as refusal:
+                if self._settle_refused(batch, refusal.reason):
+                    return
+                continue
+            if placed.index:
+                self._proposals.appended(batch, placed.term, placed.index)
+            else:
+                self._proposals.forwarded(batch, placed.term, placed.sequence)
+
+    def _take_refusals(self) -> None:
+        for refusal in self.raft.take_refusals():
+            self._settle_refused(self._proposals.refused(refusal.sequence), refusal.reason)
+
+    def _settle_refused(self, batch: list[Proposal], reason: int) -> bool:
+        """What was certainly not appended waits for a better moment (True), or cannot be done at all."""
+        if reason == Refusal.ENTRY_TOO_LARGE or reason == Refusal.CHANGE_PENDING:
+            text = "request is too large" if reason == Refusal.ENTRY_TOO_LARGE else "too many configuration changes"
+            for proposal in batch:
+                self._proposals.settle(proposal, Refused(f"etcdserver: {text}"))
+            return False
+        self._proposals.put_back(batch)
+        return True
+
+    # --- replicated time ----------------------------------------------------------------------------------------
+
+    def _time(self) -> int:
+        """The time that this leader stamps: its own clock, moved ahead when an earlier leader's was ahead of it,
+        so that no key ever gets younger."""
+        if self._led_term != self.raft.term:
+            self._led_term = self.raft.term
+            self._ahead = max(0, self._latest_time - self._clock())
+        self._latest_time = max(self._latest_time, self._clock() + self._ahead)
+        return self._latest_time
+
+    def _note_time(self, entry: Entry) -> None:
+        if entry.kind == EntryKind.COMMAND and entry.payload:
+            self._latest_time = max(self._latest_time, time_of(entry.payload))
+
+    def _sweep(self) -> None:
+        """Removes expired keys; the entry's own time says which (etcd: SYNC)."""
+        deadline = self.machine.store.next_deadline
+        if deadline is None or self._sweeping or deadline > self._time():
+            return
+        self._sweeping = True
+        self.propose(Expire(), self._swept)
+
+    def _swept(self, outcome: Outcome) -> None:
+        self._sweeping = False
+
+    # --- disk ---------------------------------------------------------------------------------------------------
+
+    def _start_write(self) -> None:
+        if self._writing:
+            return
+        write = self.raft.take_write()
+        if write is None:
+            return
+        self._writing = True
+        if write.snapshot is None:
+            self._disk.write(write, lambda: self._written(write))
+        else:
+            meta = write.snapshot
+            self._disk.write(
+                write, lambda: self._disk.load_snapshot(meta, lambda machine: self._installed(write, meta, machine))
+            )
+
+    def _written(self, write: Write) -> None:
+        """All of `write` is durable: now, and not before, it may be promised."""
+        for message in write.promises:
+            self._network.send(message)
+        self.raft.written(write)
+        self._writing = False
+        self._unsettled = True
+
+    def _installed(self, write: Write, meta: SnapshotMeta, machine: StateMachine) -> None:
+        log.info("installed a snapshot", index=meta.index, term=meta.term)
+        self.machine.adopt(machine)
+        self._applied_term = meta.term
+        self._snapshot_index = meta.index
+        self._proposals.jumped(meta.term)
+        self._written(write)
+        self._members_changed()
+
+    def _snapshot_received(self, request: SnapshotRequest) -> None:
+        self.raft.step(request)
+
+    def _save_snapshot(self) -> None:
+        meta = SnapshotMeta(self.raft.applied, self._applied_term, self.raft.configuration)
+        self._saving = True
+
+        def saved() -> None:
+            self._saving = False
+            self._snapshot_index = max(self._snapshot_index, meta.index)
+            self.raft.snapshot_taken(meta, self._options.keep_entries)
+
+        def failed(why: str) -> None:
+            log.error("cannot save a snapshot; the log goes on growing", index=meta.index, why=why)
+            self._saving = False
+            self._snapshot_index = meta.index  # tried again after as many entries
+
+        self._disk.save_snapshot(meta, self.machine.freeze(), saved, failed)
+
+    # --- messages -----------------------------------------------------------------------------------------------
+
+    def _send(self) -> None:
+        for message in self.raft.take_messages():
+            if type(message) is SnapshotRequest:
+                self._sender.start(message)
+            else:
+                self._network.send(message)
+
+    # --- apply --------------------------------------------------------------------------------------------------
+
+    def _apply(self) -> bool:
+        entries = self.raft.next_entries(self._options.batch_bytes)
+        if not entries:
+            self._finish_reads()
+            return False
+        for entry in entries:
+            if entry.term != self._applied_term:
+                self._applied_term = entry.term
+                self._proposals.term_began(entry.term)
+            if entry.kind == EntryKind.CONFIGURATION:
+                self._apply_change(entry)
+            elif entry.payload:
+                self._apply_command(entry)
+        self.raft.applied_to(entries[-1].index)
+        self._finish_reads()
+        if not self._saving and self.raft.applied - self._snapshot_index >= self._options.snapshot_count:
+            self._save_snapshot()
+        return True
+
+    def _apply_command(self, entry: Entry) -> None:
+        proposal = self._proposals.at(entry.index, entry.term)
+        if proposal is not None:  # appended here: no need to decode what we hold
+            assert not isinstance(proposal.command, MembershipChange)
+            logged = Logged(time_of(entry.payload), proposal.request, proposal.command)
+        else:
+            logged = unpack_command(entry.payload)
+            proposal = self._proposals.of(logged.request)
+        outcome: Outcome
+        try:
+            outcome = self.machine.apply(logged.command, logged.time)
+        except (StoreError, MembershipError) as refusal:
+            outcome = refusal
+        if logged.time > self._latest_time:
+            self._latest_time = logged.time
+        if proposal is not None:
+            self._proposals.settle(proposal, outcome)
+
+    def _apply_change(self, entry: Entry) -> None:
+        if not entry.payload:
+            self.raft.apply_configuration(())
+            return
+        change = unpack_change(entry.payload)
+        outcome: Exception | None = None
+        try:
+            self.machine.membership.check(change)
+            self.raft.apply_configuration(change.changes)
+            self.machine.membership.apply_change(change)
+        except (MembershipError, ChangeRefused) as refusal:  # the same on every member
+            outcome = refusal
+        else:
+            self._members_changed()
+        proposal = self._proposals.at(entry.index, entry.term) or self._proposals.of(change.request)
+        if proposal is not None:
+            self._proposals.settle(proposal, outcome)
+
+    def _members_changed(self) -> None:
+        self._network.members_changed(self.machine.membership, self.raft.configuration)
+        self.removed = self.raft.member_id in self.machine.membership.removed
+
+    # --- reads --------------------------------------------------------------------------------------------------
+
+    def _ask_for_reads(self) -> None:
+        """One round at a time; what comes meanwhile shares the next one."""
+        if not self._reads or self._round:
+            return
+        self._round_context += 1
+        if self.raft.read_index(self._round_context):
+            self._round, self._reads = self._reads, []
+            self._round_tick = self.ticks
+
+    def _finish_reads(self) -> None:
+        for context, index in self.raft.take_reads():
+            if context == self._round_context and self._round:
+                self._readable.append((index, self._round))
+                self._round = []
+        while self._readable and self._readable[0][0] <= self.raft.applied:
+            for _, done in self._readable.popleft()[1]:
+                done(None)
+
+    def _expire_reads(self) -> None:
+        """An answer that does not come is asked for again; a reader whose time is up is told so."""
+        if self._round and self.ticks - self._round_tick >= self._options.read_retry_ticks:
+            self._reads = self._round + self._reads
+            self._round = []
+        while self._reads and self._reads[0][0] <= self.ticks:
+            self._reads.pop(0)[1](Unavailable())
+        for _, waiting in self._readable:
+            while waiting and waiting[0][0] <= self.ticks:
+                waiting.pop(0)[1](Unavailable())
+
+    # --- what an operator wants to know ---------------------------------------------------------------------------
+
+    def _observe(self) -> None:
+        seen = (self.raft.term, self.raft.leader)
+        if seen == self._seen:
+            return
+        term, leader = self._seen = seen
+        member = f"{self.raft.member_id:x}"
+        if leader == self.raft.member_id:
+            log.info("became leader", term=term, member=member)
+        elif leader != NO_MEMBER:
+            log.info("follows a leader", term=term, leader=f"{leader:x}", member=member)
+        else:
+            log.warning("has no leader", term=term, member=member)
+        if leader != self.raft.member_id:
+            self._sender.stop()

@@ -1,0 +1,170 @@
+"""Commands that wait for their outcome, from the client's request to the entry's apply.
+
+A proposal is made for one term: the leader appends it in that term or never (raft/types.py, ProposeRequest). So
+once an entry of a later term is applied here and the proposal is not, it can never be applied any more, and it is
+proposed again: a client does not notice that a leader died. Where that cannot be known (the time is up, or a
+snapshot jumped over the place where it may stand) the outcome is reported as not known.
+
+It knows no raft and no log, no clock (time is ticks), and nothing of what a command does.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+from kvstore.store.events import Event
+from kvstore.wire import Command, MembershipChange
+
+
+class Unavailable(Exception):
+    """The cluster did not answer; `message` is etcd's text for it. Whether the command happened is not known,
+    except where a subclass says so."""
+
+    def __init__(self, message: str = "etcdserver: request timed out") -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class Refused(Unavailable):
+    """Certainly not done, and it may be asked again."""
+
+
+#: An event (None: nothing to tell) or why not: StoreError, MembershipError, Unavailable.
+Outcome: TypeAlias = Event | Exception | None
+Done: TypeAlias = Callable[[Outcome], None]
+
+
+class Proposal:
+    """One command on its way. `term` is 0 while it is not with a leader; `index` is where this member, as the
+    leader, appended it."""
+
+    __slots__ = ("command", "deadline", "done", "encoded", "request", "settled", "term")
+
+    def __init__(
+        self, request: int, command: Command | MembershipChange, encoded: bytes, done: Done, deadline: int
+    ) -> None:
+        self.request = request
+        self.command = command
+        self.encoded = encoded
+        self.done = done
+        self.deadline = deadline
+        self.term = 0
+        self.settled = False
+
+
+class Proposals:
+    """All proposals of one member. At most `limit` wait at a time: beyond that they are refused, not queued."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._open: dict[int, Proposal] = {}  # by request id, oldest first
+        self._by_index: dict[int, Proposal] = {}  # appended here, as the leader
+        self._by_sequence: dict[int, list[Proposal]] = {}  # forwarded to the leader
+        self.unsent: deque[Proposal] = deque()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def add(self, proposal: Proposal) -> None:
+        """Raises Refused when too many wait already."""
+        if len(self._open) >= self._limit:
+            raise Refused("etcdserver: too many requests")
+        self._open[proposal.request] = proposal
+        self.unsent.append(proposal)
+
+    def next_batch(self, limit: int) -> list[Proposal]:
+        """The oldest that are not with a leader, together at most `limit` bytes (but at least one); a membership
+        change goes alone. The caller sends them, puts them back or settles them."""
+        batch: list[Proposal] = []
+        size = 0
+        while self.unsent:
+            proposal = self.unsent[0]
+            if not proposal.settled:
+                alone = type(proposal.command) is MembershipChange
+                size += len(proposal.encoded)
+                if batch and (alone or size > limit):
+                    break
+                batch.append(proposal)
+                if alone:
+                    self.unsent.popleft()
+                    break
+            self.unsent.popleft()
+        return batch
+
+    def put_back(self, batch: list[Proposal]) -> None:
+        """They could not be sent now: they keep their place at the head of the queue."""
+        self.unsent.extendleft(reversed(batch))
+
+    def appended(self, batch: Iterable[Proposal], term: int, first_index: int) -> None:
+        """The leader, this member, holds `batch` from `first_index` on."""
+        for index, proposal in enumerate(batch, first_index):
+            proposal.term = term
+            self._by_index[index] = proposal
+
+    def forwarded(self, batch: list[Proposal], term: int, sequence: int) -> None:
+        """`batch` is on its way to the leader of `term`."""
+        for proposal in batch:
+            proposal.term = term
+        self._by_sequence[sequence] = batch
+
+    def refused(self, sequence: int) -> list[Proposal]:
+        """The leader did not append that batch; it is the caller's again (settled ones are left out)."""
+        batch = [proposal for proposal in self._by_sequence.pop(sequence, ()) if not proposal.settled]
+        for proposal in batch:
+            proposal.term = 0
+        return batch
+
+    def at(self, index: int, term: int) -> Proposal | None:
+        """The proposal that this member itself appended there, when the entry is still that one."""
+        proposal = self._by_index.pop(index, None)
+        return proposal if proposal is not None and proposal.term == term else None
+
+    def of(self, request: int) -> Proposal | None:
+        return self._open.get(request)
+
+    def settle(self, proposal: Proposal, outcome: Outcome) -> None:
+        """Answers it, once. A client that gave up before is not told again."""
+        if not proposal.settled:
+            proposal.settled = True
+            del self._open[proposal.request]
+            proposal.done(outcome)
+
+    def term_began(self, term: int) -> None:
+        """An entry of `term` is about to be applied: what was proposed for an earlier one and is still open was
+        lost, and goes back to the head of the queue in its old order."""
+        lost = [proposal for proposal in self._open.values() if 0 < proposal.term < term]
+        for proposal in lost:
+            proposal.term = 0
+        self.unsent.extendleft(reversed(lost))
+        self._forget_routes(term)
+
+    def jumped(self, term: int) -> None:
+        """A snapshot whose last entry is of `term` replaced the state: what was proposed up to then may be in
+        it or not, and nobody can tell."""
+        for proposal in [proposal for proposal in self._open.values() if 0 < proposal.term <= term]:
+            self.settle(proposal, Unavailable())
+        self._forget_routes(term + 1)
+
+    def _forget_routes(self, term: int) -> None:
+        """Drops what was noted for terms before `term`."""
+        self._by_index = {at: one for at, one in self._by_index.items() if one.term >= term}
+        self._by_sequence = {at: batch for at, batch in self._by_sequence.items() if batch[0].term >= term}
+
+    def expire(self, tick: int) -> None:
+        """Gives up on those whose time is over; a late outcome of theirs is dropped."""
+        while self._open:
+            oldest = next(iter(self._open.values()))
+            if oldest.deadline > tick:
+                break
+            self.settle(oldest, Unavailable())
+        while self.unsent and self.unsent[0].settled:
+            self.unsent.popleft()
+        self._by_sequence = {
+            at: batch for at, batch in self._by_sequence.items() if not all(one.settled for one in batch)
+        }
+
+    def fail_all(self, outcome: Unavailable) -> None:
+        for proposal in list(self._open.values()):
+            self.settle(proposal, outcome)

@@ -1,0 +1,343 @@
+"""One running server: everything below it, put together, started and stopped.
+
+Here alone are the event loop, the ticking clock, the signals and the exit status. What is decided, is decided below.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from random import SystemRandom
+from typing import Any
+
+import uvloop
+
+from kvstore import bootstrap, logs
+from kvstore.bootstrap import Opened, StartError
+from kvstore.disk import NodeDisk
+from kvstore.http.app import Http
+from kvstore.http.app import Settings as HttpSettings
+from kvstore.http.app import serve as serve_http
+from kvstore.http.peer import peer_http
+from kvstore.lanes import ThreadLanes
+from kvstore.membership import Membership
+from kvstore.node import Node, NodeOptions
+from kvstore.proposals import Outcome
+from kvstore.raft.config import Config
+from kvstore.settings import Settings
+from kvstore.storage.errors import DiskFailed, StorageError
+from kvstore.storage.files import OSFiles
+from kvstore.storage.folder import DataFolder
+from kvstore.store.events import Event
+from kvstore.store.operations import Operation
+from kvstore.store.store import Store
+from kvstore.transport import Acceptor, Hello, PeerTransport, Verdict
+from kvstore.version import VERSION
+from kvstore.wire import PeerMessage, Publish
+
+#: One heartbeat is so many ticks. A finer tick than the heartbeat lets a lost leader be replaced sooner.
+TICKS_PER_HEARTBEAT = 10
+#: Ticks that are made up for at most after a stall, so that what arrived meanwhile is heard before an election.
+MAX_CATCH_UP = 3
+REQUEST_SECONDS = 5.0  # and two election timeouts: etcd's limit for a request
+PUBLISH_SECONDS = 1.0
+HAND_OVER_SECONDS = 3.0
+GRACE_SECONDS = 5.0
+#: Python's default of 5 ms is how long a bulk thread could keep the event loop waiting for the interpreter.
+SWITCH_INTERVAL_SECONDS = 0.0005
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+
+log = logs.get("server")
+
+_FATAL_VERDICTS = {
+    Verdict.DISK: "this member is known to the cluster with another data folder, so what it once promised is lost;"
+    " put the old folder back, or remove the member from the cluster and add it again",
+    Verdict.REMOVED: "this member was removed from the cluster",
+}
+
+
+class Server:
+    """A member with its listeners. Satisfies `http.Backend`, `http.PeerBackend` and `transport.Receiver`."""
+
+    def __init__(self, settings: Settings, opened: Opened) -> None:
+        self._settings = settings
+        self._opened = opened
+        self._loop = asyncio.get_running_loop()
+        self.stopping: asyncio.Future[str | None] = self._loop.create_future()  # None, or why it must stop
+        self._flush_scheduled = False
+        self._https: list[Http] = []
+        self._peer_listeners: list[asyncio.Server] = []
+        identity = opened.identity
+        self.cluster_id = identity.cluster_id
+        self._lanes = ThreadLanes(self._wake, self._broken)
+        self._transport = PeerTransport(identity, self)
+        tick_ms = settings.heartbeat_interval_ms / TICKS_PER_HEARTBEAT
+        self._tick_seconds = tick_ms / 1000
+        election_ticks = round(settings.election_timeout_ms / tick_ms)
+        config = Config(election_ticks=election_ticks, heartbeat_ticks=TICKS_PER_HEARTBEAT)
+        disk = NodeDisk(
+            opened.wal,
+            opened.snapshots,
+            self._lanes,
+            settings.event_history,
+            settings.max_wals,
+            settings.max_snapshots,
+        )
+        random = SystemRandom()
+        self.node = Node(
+            opened.raft(config, random),
+            opened.machine,
+            disk,
+            self._transport,
+            time.time_ns,
+            random,
+            NodeOptions(
+                request_ticks=round(REQUEST_SECONDS * 1000 / tick_ms) + 2 * election_ticks,
+                sweep_ticks=max(1, round(500 / tick_ms)),
+                snapshot_count=settings.snapshot_count,
+                event_history=settings.event_history,
+            ),
+            opened.snapshot,
+            opened.latest_time,
+        )
+
+    # --- for HTTP -----------------------------------------------------------------------------------------------
+
+    @property
+    def store(self) -> Store:
+        return self.node.machine.store
+
+    @property
+    def membership(self) -> Membership:
+        return self.node.machine.membership
+
+    @property
+    def raft_index(self) -> int:
+        return self.node.raft.applied
+
+    @property
+    def raft_term(self) -> int:
+        return self.node.raft.term
+
+    @property
+    def has_leader(self) -> bool:
+        return self.node.has_leader
+
+    def now(self) -> int:
+        return self.node.now()
+
+    def execute(self, operation: Operation) -> asyncio.Future[Event]:
+        future: asyncio.Future[Event] = self._loop.create_future()
+        self.node.propose(operation, partial(_resolve, future))
+        self._wake()
+        return future
+
+    def read_barrier(self) -> asyncio.Future[None]:
+        future: asyncio.Future[None] = self._loop.create_future()
+        self.node.read(partial(_resolve, future))
+        self._wake()
+        return future
+
+    # --- for the transport ----------------------------------------------------------------------------------------
+
+    def examine(self, hello: Hello) -> Verdict:
+        if hello.sender in self.membership.removed:
+            return Verdict.REMOVED
+        if not self._opened.folder.pin(hello.sender, hello.incarnation):
+            return Verdict.DISK
+        return Verdict.WELCOME
+
+    def received(self, message: PeerMessage) -> None:
+        self.node.receive(message)
+        self._wake()
+
+    def connection_lost(self, member: int) -> None:
+        self.node.connection_lost(member)
+        self._wake()
+
+    def refused(self, member: int, verdict: Verdict) -> None:
+        log.error("a peer refuses this member", peer=f"{member:x}", reason=verdict.value)
+        if verdict in _FATAL_VERDICTS:
+            self._stop(_FATAL_VERDICTS[verdict])
+
+    # --- the loop -------------------------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        """One flush for all that happens in this turn of the loop."""
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_scheduled = False
+        if self.stopping.done() and self.stopping.result():
+            return
+        if self.node.flush():
+            self._wake()
+        self._transport.flush()
+        if self.node.removed:
+            self._stop(_FATAL_VERDICTS[Verdict.REMOVED])
+
+    async def _tick(self) -> None:
+        """Calls the driver's tick at its own pace; a stall is made up for only in part."""
+        due = self._loop.time() + self._tick_seconds
+        while True:
+            await asyncio.sleep(max(0.0, due - self._loop.time()))
+            late = int((self._loop.time() - due) / self._tick_seconds)
+            for _ in range(1 + min(late, MAX_CATCH_UP)):
+                self.node.tick()
+            due += (1 + late) * self._tick_seconds
+            self._wake()
+
+    async def _publish(self) -> None:
+        """Tells the cluster this member's name and where clients reach it, until the cluster knows."""
+        member = self._opened.identity.member_id
+        urls = tuple(map(str, self._settings.advertise_client_urls))
+        wanted = Publish(member, self._settings.name, urls)
+        while True:
+            known = self.membership.members.get(member)
+            if known is not None and (known.name, known.client_urls) == (wanted.name, wanted.client_urls):
+                return
+            if self.has_leader and known is not None:
+                done: asyncio.Future[object] = self._loop.create_future()
+                self.node.propose(wanted, partial(_resolve, done))
+                self._wake()
+                with contextlib.suppress(Exception):
+                    await done
+                continue
+            await asyncio.sleep(self._tick_seconds)
+
+    # --- start and stop -------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Raises OSError when an address cannot be had."""
+        http = peer_http(self)
+        for url in self._settings.listen_peer_urls:
+            self._peer_listeners.append(
+                await self._loop.create_server(lambda: Acceptor(self._transport, http), url.host, url.port)
+            )
+        self.node.start()
+        self._wake()
+        self._tasks = [self._loop.create_task(self._tick()), self._loop.create_task(self._publish())]
+        for task in self._tasks:
+            task.add_done_callback(self._task_ended)
+        settings = HttpSettings(max_request_bytes=self._settings.max_request_bytes, cors=frozenset(self._settings.cors))
+        for url in self._settings.listen_client_urls:
+            self._https.append(await serve_http(self, url.host, url.port, settings=settings))
+            log.info("serves clients", url=url)
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (problem := task.exception()) is not None:
+            self._stop(f"a task of the server broke: {problem!r}")
+
+    def _broken(self, problem: Exception) -> None:
+        self._stop(str(problem) if isinstance(problem, StorageError) else f"a disk job broke: {problem!r}")
+
+    def _stop(self, why: str) -> None:
+        if not self.stopping.done():
+            self.stopping.set_result(why)
+
+    def terminate(self) -> None:
+        """A signal asked for it: stop in good order."""
+        log.info("was asked to stop")
+        if not self.stopping.done():
+            self.stopping.set_result(None)
+
+    async def stop_gracefully(self) -> None:
+        """Another member leads before this one goes; what is in flight is finished and answered."""
+        if self.node.raft.is_leader and self.node.hand_over():
+            self._wake()
+            deadline = self._loop.time() + HAND_OVER_SECONDS
+            while self.node.raft.is_leader and self._loop.time() < deadline:  # noqa: ASYNC110  raft knows no events
+                await asyncio.sleep(self._tick_seconds / 2)
+        await asyncio.gather(*(http.close(GRACE_SECONDS) for http in self._https))
+        await self._close()
+        await self._lanes.close()
+        self._opened.wal.settle()
+        self._opened.wal.close()
+
+    async def stop_at_once(self) -> None:
+        """Nothing more may be promised: the disk, or the membership, is lost."""
+        self.node.abandon()
+        await asyncio.gather(*(http.close(0.0) for http in self._https))
+        await self._close()
+
+    async def _close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        for listener in self._peer_listeners:
+            listener.close()
+        await self._transport.close()
+
+
+def _resolve(future: asyncio.Future[Any], outcome: Outcome) -> None:
+    if future.done():
+        return  # the client went away
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
+
+
+def run(settings: Settings, started: Callable[[Server], None] | None = None) -> int:
+    """Serves until a signal or a failure ends it; gives the exit status. `started` is for tests."""
+    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(settings, started))
+
+
+async def _serve(settings: Settings, started: Callable[[Server], None] | None) -> int:
+    files = OSFiles()
+    wal_folder = str(settings.wal_dir) if settings.wal_dir else ""
+    try:
+        folder = DataFolder.open(files, str(settings.data_dir), wal_folder=wal_folder)
+    except (StorageError, OSError) as problem:
+        return _refuse(problem)
+    with contextlib.closing(folder):
+        try:
+            opened = bootstrap.open_member(settings, files, folder)
+        except (StartError, StorageError, OSError) as problem:
+            return _refuse(problem)
+        log.info(
+            "starts",
+            version=VERSION,
+            name=settings.name,
+            member=f"{opened.identity.member_id:x}",
+            cluster=f"{opened.identity.cluster_id:x}",
+            data_dir=settings.data_dir,
+        )
+        return await _serve_opened(settings, opened, started)
+
+
+async def _serve_opened(settings: Settings, opened: Opened, started: Callable[[Server], None] | None) -> int:
+    server = Server(settings, opened)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.terminate)
+    try:
+        await server.start()
+    except OSError as problem:
+        return _refuse(problem)
+    if started is not None:
+        started(server)
+    why = await server.stopping
+    if why is None:
+        await server.stop_gracefully()
+        log.info("stopped")
+        return EXIT_OK
+    log.error("must stop", why=why)
+    await server.stop_at_once()
+    return EXIT_FAILED
+
+
+def _refuse(problem: Exception) -> int:
+    reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
+    log.error("cannot start", why=str(problem) if isinstance(problem, DiskFailed) else reason)
+    return EXIT_FAILED

@@ -1,0 +1,414 @@
+"""Messages between members over TCP: one connection a direction, dialled by the side that has something to say.
+
+A connection begins with eight bytes that no HTTP request begins with, then the dialler's hello and the other side's
+welcome, then frames: four bytes of length, and a packed message. What is sent in one turn goes out in one write.
+Nothing is ever resent: raft does not mind a lost message, and a connection never repeats one.
+
+An accepted connection that does not begin with those eight bytes is HTTP's: it is handed over with what was read so
+far, so one peer port serves both. Knows nothing of what a message means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from typing import NamedTuple, Protocol, cast
+from urllib.parse import urlsplit
+
+from kvstore import logs
+from kvstore.membership import Membership
+from kvstore.raft.types import Configuration
+from kvstore.wire import (
+    MAX_FRAME_BYTES,
+    PEER_VERSION,
+    MessagePacker,
+    PeerMessage,
+    WireError,
+    pack,
+    unpack,
+    unpack_message,
+)
+
+PREAMBLE = b"\x00kvraft\n"  # a byte that no method begins with, so that it cannot be HTTP
+
+#: Bytes waiting for one member; beyond that its messages are dropped, which raft takes for a lossy network.
+MAX_BACKLOG_BYTES = 64 << 20
+MAX_HELLO_BYTES = 4096
+HANDSHAKE_SECONDS = 5.0
+DIAL_SECONDS = 2.0
+FIRST_PAUSE = 0.02
+LONGEST_PAUSE = 0.5
+#: Unacknowledged for so long, a connection counts as broken and is dialled anew (Linux: TCP_USER_TIMEOUT).
+USER_TIMEOUT_MS = 1500
+
+_LENGTH = struct.Struct(">I")
+
+log = logs.get("peer")
+
+
+class Verdict(StrEnum):
+    """What the accepting side says to a hello."""
+
+    WELCOME = "welcome"
+    VERSION = "version"  # another version of this protocol
+    CLUSTER = "cluster"  # another cluster
+    MEMBER = "member"  # meant for another member
+    REMOVED = "removed"  # was removed from the cluster
+    DISK = "disk"  # known with another data folder
+
+
+class Hello(NamedTuple):
+    version: int
+    cluster: int
+    sender: int
+    to: int
+    incarnation: bytes
+
+
+class Receiver(Protocol):
+    """Who gets what arrives; all calls come on the event loop."""
+
+    def examine(self, hello: Hello) -> Verdict: ...
+
+    def received(self, message: PeerMessage) -> None: ...
+
+    def connection_lost(self, member: int) -> None: ...
+
+    def refused(self, member: int, verdict: Verdict) -> None:
+        """Another member does not talk to us."""
+
+
+class FrameSplitter:
+    """Turns a stream of bytes into frames. Raises WireError on a frame that is too long, before it is held."""
+
+    def __init__(self, limit: int = MAX_FRAME_BYTES) -> None:
+        self.limit = limit
+        self._buffer = bytearray()
+
+    def feed(self, octets: bytes) -> Iterator[bytes]:
+        buffer = self._buffer
+        buffer += octets
+        start = 0
+        try:
+            while len(buffer) - start >= 4:
+                (length,) = _LENGTH.unpack_from(buffer, start)
+                if length > self.limit:
+                    raise WireError(f"a frame of {length} bytes; the limit is {self.limit}")
+                end = start + 4 + length
+                if len(buffer) < end:
+                    break
+                frame = bytes(buffer[start + 4 : end])
+                start = end
+                yield frame
+        finally:
+            del buffer[:start]
+
+
+def frame(payload: bytes) -> bytes:
+    return _LENGTH.pack(len(payload)) + payload
+
+
+# --- accepting ----------------------------------------------------------------------------------------------------
+
+
+class Acceptor(asyncio.Protocol):
+    """One accepted connection, until its first bytes say whether it is a peer's stream or HTTP."""
+
+    def __init__(self, transport: PeerTransport, http: Callable[[], asyncio.BaseProtocol]) -> None:
+        self._peers = transport
+        self._http = http
+        self._begin = b""
+        self._splitter: FrameSplitter | None = None
+        self._socket: asyncio.Transport
+        self._deadline: asyncio.TimerHandle
+        self.member: int | None = None
+        self.replaced = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport = cast(asyncio.Transport, transport)  # uvloop's do not inherit from it
+        self._socket = transport
+        self._peers.accepted.add(self)
+        _set_options(transport)
+        self._deadline = asyncio.get_running_loop().call_later(HANDSHAKE_SECONDS, transport.abort)
+
+    def data_received(self, octets: bytes) -> None:
+        if self._splitter is None:
+            self._begin += octets
+            if self._begin[: len(PREAMBLE)] != PREAMBLE[: len(self._begin)]:
+                self._hand_over()
+                return
+            if len(self._begin) < len(PREAMBLE):
+                return
+            octets = self._begin[len(PREAMBLE) :]
+            self._splitter = FrameSplitter(MAX_HELLO_BYTES)
+        try:
+            for payload in self._splitter.feed(octets):
+                if self.member is not None:
+                    self._peers.deliver(self.member, payload)
+                elif not self._greet(payload):
+                    return
+        except WireError as problem:
+            log.warning("a peer sent what cannot be read; its connection is closed", peer=self._address(), why=problem)
+            self._socket.abort()
+
+    def _hand_over(self) -> None:
+        """It is HTTP: the next protocol gets the connection and what was read of it."""
+        self._deadline.cancel()
+        self._peers.accepted.discard(self)
+        protocol = self._http()
+        self._socket.set_protocol(protocol)
+        protocol.connection_made(self._socket)
+        cast(asyncio.Protocol, protocol).data_received(self._begin)
+
+    def _greet(self, payload: bytes) -> bool:
+        fields = unpack(payload)
+        well_formed = type(fields) is tuple and len(fields) == len(Hello._fields)
+        if not well_formed or [type(field) for field in fields] != [int, int, int, int, bytes]:
+            raise WireError("not a hello")
+        hello = Hello(*fields)
+        verdict = self._peers.examine(hello, self._address())
+        self._socket.write(frame(pack(verdict.value)))
+        if verdict is not Verdict.WELCOME:
+            self._socket.close()
+            return False
+        self._deadline.cancel()
+        assert self._splitter is not None
+        self._splitter.limit = MAX_FRAME_BYTES
+        self.member = hello.sender
+        self._peers.joined(self)
+        return True
+
+    def _address(self) -> str:
+        name = self._socket.get_extra_info("peername")
+        return f"{name[0]}:{name[1]}" if name else "?"
+
+    def connection_lost(self, problem: Exception | None) -> None:
+        self._deadline.cancel()
+        self._peers.left(self)
+
+    def close(self) -> None:
+        self._socket.abort()
+
+
+# --- dialling -----------------------------------------------------------------------------------------------------
+
+
+class _Dialled(asyncio.Protocol):
+    """One dialled connection: says hello, waits for the welcome, then is only written to."""
+
+    def __init__(self, link: Link, hello: Hello) -> None:
+        self._link = link
+        self._hello = hello
+        self._splitter = FrameSplitter(MAX_HELLO_BYTES)
+        self.verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport = cast(asyncio.Transport, transport)
+        self.transport = transport
+        _set_options(transport)
+        transport.set_write_buffer_limits(high=MAX_BACKLOG_BYTES)
+        transport.write(PREAMBLE + frame(pack(self._hello)))
+
+    def data_received(self, octets: bytes) -> None:
+        try:
+            for payload in self._splitter.feed(octets):
+                if not self.verdict.done():
+                    self.verdict.set_result(Verdict(unpack(payload)))
+        except (WireError, ValueError):
+            self.transport.abort()
+
+    def connection_lost(self, problem: Exception | None) -> None:
+        for future in (self.verdict, self.lost):
+            if not future.done():
+                if future is self.verdict:
+                    future.cancel()
+                else:
+                    self.lost.set_result(None)
+
+
+class Link:
+    """Our side of the stream to one member: keeps a connection, sends while there is one."""
+
+    def __init__(self, member: int, urls: tuple[str, ...], hello: Hello, receiver: Receiver) -> None:
+        self.member = member
+        self.urls = urls
+        self._hello = hello
+        self._receiver = receiver
+        self._waiting: list[bytes] = []
+        self._transport: asyncio.Transport | None = None
+        self._reported: Verdict | None = None
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def send(self, packed: bytes) -> None:
+        if self._transport is not None:
+            self._waiting.append(_LENGTH.pack(len(packed)))
+            self._waiting.append(packed)
+
+    @property
+    def is_connected(self) -> bool:
+        return self._transport is not None
+
+    def flush(self) -> bool:
+        """One write for all of this turn. False: the member does not take it and the messages are dropped."""
+        if not self._waiting:
+            return True
+        octets = b"".join(self._waiting)
+        self._waiting.clear()
+        if self._transport is None or self._transport.get_write_buffer_size() > MAX_BACKLOG_BYTES:
+            return False
+        self._transport.write(octets)
+        return True
+
+    async def _run(self) -> None:
+        pause = FIRST_PAUSE
+        attempt = 0
+        while True:
+            url = urlsplit(self.urls[attempt % len(self.urls)])
+            attempt += 1
+            dialled = await self._dial(url.hostname or "", url.port or 0)
+            if dialled is not None:
+                pause = FIRST_PAUSE
+                self._transport = dialled.transport
+                await dialled.lost
+                self._transport = None
+                self._waiting.clear()
+                self._receiver.connection_lost(self.member)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _dial(self, host: str, port: int) -> _Dialled | None:
+        loop = asyncio.get_running_loop()
+        dialled = None
+        try:
+            async with asyncio.timeout(DIAL_SECONDS):
+                _, dialled = await loop.create_connection(lambda: _Dialled(self, self._hello), host, port)
+                verdict = await dialled.verdict
+        except (OSError, TimeoutError, asyncio.CancelledError):
+            if dialled is not None:
+                dialled.transport.abort()
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
+            return None
+        if verdict is Verdict.WELCOME:
+            self._reported = None
+            return dialled
+        dialled.transport.abort()
+        if verdict is not self._reported:
+            self._reported = verdict
+            self._receiver.refused(self.member, verdict)
+        return None
+
+    async def close(self) -> None:
+        self.flush()
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        if self._transport is not None:
+            self._transport.close()
+
+
+# --- all connections of one member ----------------------------------------------------------------------------------
+
+
+class PeerTransport:
+    """Satisfies the driver's `Network`. `identity` is (cluster id, member id, incarnation)."""
+
+    def __init__(self, identity: tuple[int, int, bytes], receiver: Receiver) -> None:
+        self._cluster, self._member, self._incarnation = identity
+        self._receiver = receiver
+        self._packer = MessagePacker()
+        self._links: dict[int, Link] = {}
+        self._streams: dict[int, Acceptor] = {}  # accepted and welcomed, by member
+        self.accepted: set[Acceptor] = set()
+        self._refusals_logged: set[tuple[int, Verdict]] = set()
+
+    def send(self, message: PeerMessage) -> None:
+        link = self._links.get(message.to)
+        if link is not None and link.is_connected:
+            link.send(self._packer.pack(message))
+
+    def flush(self) -> None:
+        for link in self._links.values():
+            if not link.flush():
+                self._receiver.connection_lost(link.member)
+
+    def members_changed(self, membership: Membership, configuration: Configuration) -> None:
+        wanted = {member.id: member.peer_urls for member in membership.members.values() if member.id != self._member}
+        for member, link in list(self._links.items()):
+            if wanted.get(member) != link.urls:
+                del self._links[member]
+                task = asyncio.get_running_loop().create_task(link.close())
+                task.add_done_callback(lambda done: done.exception())
+        for member, urls in wanted.items():
+            if member not in self._links:
+                hello = Hello(PEER_VERSION, self._cluster, self._member, member, self._incarnation)
+                self._links[member] = Link(member, urls, hello, self._receiver)
+
+    def is_connected(self, member: int) -> bool:
+        link = self._links.get(member)
+        return link is not None and link.is_connected
+
+    # --- for accepted connections -----------------------------------------------------------------------------------
+
+    def examine(self, hello: Hello, address: str) -> Verdict:
+        if hello.version != PEER_VERSION:
+            verdict = Verdict.VERSION
+        elif hello.cluster != self._cluster:
+            verdict = Verdict.CLUSTER
+        elif hello.to != self._member:
+            verdict = Verdict.MEMBER
+        else:
+            verdict = self._receiver.examine(hello)
+        if verdict is not Verdict.WELCOME and (hello.sender, verdict) not in self._refusals_logged:
+            if len(self._refusals_logged) < 1000:
+                self._refusals_logged.add((hello.sender, verdict))
+            log.warning(
+                "refuses a peer",
+                reason=verdict.value,
+                peer=address,
+                sender=f"{hello.sender:x}",
+                cluster=f"{hello.cluster:x}",
+                version=hello.version,
+            )
+        return verdict
+
+    def joined(self, stream: Acceptor) -> None:
+        assert stream.member is not None
+        older = self._streams.get(stream.member)
+        self._streams[stream.member] = stream
+        if older is not None:
+            older.replaced = True
+            older.close()
+
+    def left(self, stream: Acceptor) -> None:
+        self.accepted.discard(stream)
+        if stream.member is not None and not stream.replaced:
+            self._streams.pop(stream.member, None)
+            self._receiver.connection_lost(stream.member)
+
+    def deliver(self, member: int, payload: bytes) -> None:
+        message = unpack_message(payload)
+        if message.sender != member or message.to != self._member:
+            raise WireError(f"a message from {message.sender:x} to {message.to:x} on the stream of {member:x}")
+        self._receiver.received(message)
+
+    async def close(self) -> None:
+        for link in list(self._links.values()):
+            await link.close()
+        self._links.clear()
+        for stream in list(self.accepted):
+            stream.close()
+
+
+def _set_options(transport: asyncio.Transport) -> None:
+    connection: socket.socket | None = transport.get_extra_info("socket")
+    if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
