@@ -238,6 +238,12 @@ def _record(kind: type) -> Callable[[Any], Any]:
     return check
 
 
+def _by_tag(checks: dict[int, Callable[[Any], Any]], tag: Any) -> Callable[[Any], Any]:
+    if type(tag) is not int or tag not in checks:
+        raise _refuse("a known tag", tag)
+    return checks[tag]
+
+
 _CHECKS: dict[Any, Callable[[Any], Any]] = {
     int: _number,
     bool: _flag,
@@ -281,9 +287,9 @@ def time_of(payload: bytes) -> int:
 def unpack_command(payload: bytes) -> Logged:
     """A COMMAND payload as `stamp` made it. Raises WireError."""
     fields = unpack(payload[_TIME_BYTES:])
-    if type(fields) is not tuple or len(fields) < 2 or fields[0] not in _COMMAND_CHECKS:
+    if type(fields) is not tuple or len(fields) < 2:
         raise _refuse("a command", fields)
-    return Logged(time_of(payload), _number(fields[1]), _COMMAND_CHECKS[fields[0]](fields[2:]))
+    return Logged(time_of(payload), _number(fields[1]), _by_tag(_COMMAND_CHECKS, fields[0])(fields[2:]))
 
 
 def pack_change(change: MembershipChange) -> bytes:
@@ -328,10 +334,10 @@ def unpack_message(frame: bytes) -> PeerMessage:
             entries = unpacker.unpack()
     except Exception as problem:  # as in unpack()
         raise WireError(f"not a message: {problem}") from None
-    if type(fields) is not tuple or tag not in _MESSAGE_CHECKS or unpacker.tell() != len(frame):
+    if type(fields) is not tuple or unpacker.tell() != len(frame):
         raise _refuse("a message", fields)
     if tag == _APPEND:
         if len(fields) != 7:
             raise _refuse("an AppendRequest", fields)
         fields = (*fields[:6], entries, fields[6])
-    return cast(PeerMessage, _MESSAGE_CHECKS[tag](fields[1:]))
+    return cast(PeerMessage, _by_tag(_MESSAGE_CHECKS, tag)(fields[1:]))
