@@ -56,11 +56,11 @@ class Parser:
         self._payload: StreamReader | None = None  # of the last request
 
     def feed_data(self, received: bytes) -> tuple[Sequence[tuple[RawRequestMessage, StreamReader]], bool, bytes]:
-        in_body = self._payload is not None and not self._payload.is_eof()
+        in_body = not self.is_between_requests
         try:
             parsed = self._parse(received, in_body)
         except HttpProcessingError:
-            if in_body and self._payload is not None:
+            if in_body and self._payload is not None and not self._payload.is_eof():
                 self._payload.set_exception(BodyError(b"invalid byte in chunk length"))
             raise
         messages = parsed[0]
@@ -86,6 +86,11 @@ class Parser:
             target = _NOT_ASCII.sub(lambda byte: b"%%%02x" % byte[0][0], line[2])
             self._inner = self._fresh()
             return self._inner.feed_data(method + b" " + target + received[line.end(2) :])
+
+    @property
+    def is_between_requests(self) -> bool:
+        """Whether the last request arrived whole."""
+        return self._payload is None or self._payload.is_eof()
 
     def message_consumed(self) -> None:
         self._inner.message_consumed()
@@ -315,16 +320,14 @@ class Connection(web.RequestHandler):
 
     def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp says None, asyncio also takes True
         """The client sends no more. A request that arrived whole is still answered, as etcd does; a watch ends."""
-        if self.watch is not None or self.transport is None or self.ssl_context is not None:
-            return False
-        if self._messages:
-            unread = self._messages[-1][1]
-        elif self._current_request is not None:
-            unread = cast(Any, self._current_request)._payload
-        else:
+        parser = cast(Parser, self._parser)
+        is_idle = self._request_count == 0 or (self._waiter is not None and not self._messages)
+        if is_idle or self.watch is not None or self.ssl_context is not None or not parser.is_between_requests:
             return False
         self._half_closed = True
-        return bool(unread.is_eof())
+        if not self._messages:
+            self._close = True  # aiohttp's word for: this request is the last
+        return True
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if self.watch is not None:

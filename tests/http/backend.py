@@ -26,6 +26,7 @@ class LocalBackend:
         self.has_quorum = True
         self.is_stuck = False
         self.barriers = 0
+        self.called = asyncio.Event()  # set by the first execute
         self.pending: list[asyncio.Future[Event]] = []
 
     def now(self) -> int:
@@ -37,6 +38,7 @@ class LocalBackend:
 
     def execute(self, operation: Operation) -> asyncio.Future[Event]:
         future: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
+        self.called.set()
         if self.is_stuck:
             self.pending.append(future)
         elif not self.has_quorum:

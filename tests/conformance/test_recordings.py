@@ -1,0 +1,115 @@
+"""Real etcd's recorded conversations, replayed against ours.
+
+`replay.py` and `scenarios/` are kept as they were recorded. Each case runs `replay.py` as its own process against
+servers of its own, since it compares indices exactly. A new kind of server (a real process, a follower of three) is
+one more parameter of `start`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kvstore.http.app import serve
+from tests.http.backend import LocalBackend
+from tests.http.client import RawClient, put, request
+
+HERE = Path(__file__).parent
+REPLAY_SECONDS = 60.0
+WARM_UP_WRITES = 100
+AT_ONCE = 8  # scenarios that run side by side
+
+# Without pauses: one server for all scenarios of a file.
+QUICK = ("keys_basic", "dirs", "cas", "in_order", "hidden", "params_errors", "encoding", "watch_history")
+# Scenarios that wait for real seconds run side by side, each with a server of its own.
+SLOW = ("ttl", "watch", "clients")
+# They need members, users or roles.
+NOT_KEYS = {"etcdctl_members_and_health", "etcdctl_roles_and_users"}
+
+Start = Callable[[], AbstractAsyncContextManager[list[str]]]
+
+
+@asynccontextmanager
+async def local() -> AsyncIterator[list[str]]:
+    """A store without a cluster, in this process."""
+    backend = LocalBackend(history_limit=1000)
+    http = await serve(backend, "127.0.0.1", 0)
+    sweeper = asyncio.create_task(backend.sweep())
+    try:
+        yield [f"http://127.0.0.1:{http.port}"]
+    finally:
+        sweeper.cancel()
+        await http.close(grace=0.0)
+
+
+@pytest.fixture(params=[local])
+def start(request: pytest.FixtureRequest) -> Start:
+    """Starts servers and gives their client URLs: one member, or the members of one cluster."""
+    chosen: Start = request.param
+    return chosen
+
+
+async def warm_up(endpoint: str) -> None:
+    """Raise the index beyond the small literal ones of the scenarios, as it was when they were recorded."""
+    client = await RawClient.connect(int(endpoint.rpartition(":")[2]))
+    client.send(b"".join([put("/warm-up", "value=1")] * WARM_UP_WRITES + [request("DELETE /v2/keys/warm-up")]))
+    for _ in range(WARM_UP_WRITES + 1):
+        assert (await client.response()).status in (200, 201)
+    await client.close()
+
+
+async def replay(endpoints: list[str], scenarios: Path) -> str:
+    """The output of a failed run, or nothing."""
+    await warm_up(endpoints[0])
+    arguments = [argument for endpoint in endpoints for argument in ("--endpoint", endpoint)]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(HERE / "replay.py"),
+        *arguments,
+        str(scenarios),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        async with asyncio.timeout(REPLAY_SECONDS):
+            output, _ = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        raise
+    text = output.decode()
+    return "" if process.returncode == 0 and " 0 failed" in text else text or "no output"
+
+
+def scenarios_of(area: str) -> list[dict[str, Any]]:
+    document = json.loads((HERE / "scenarios" / f"{area}.json").read_text())
+    return [scenario for scenario in document["scenarios"] if scenario["name"] not in NOT_KEYS]
+
+
+@pytest.mark.parametrize("area", QUICK)
+async def test_area(area: str, start: Start) -> None:
+    async with start() as endpoints:
+        failure = await replay(endpoints, HERE / "scenarios" / f"{area}.json")
+    assert not failure, failure
+
+
+@pytest.mark.parametrize("area", SLOW)
+async def test_area_side_by_side(area: str, start: Start, tmp_path: Path) -> None:
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def run(scenario: dict[str, Any]) -> str:
+        path = tmp_path / f"{scenario['name']}.json"
+        path.write_text(json.dumps({"area": area, "scenarios": [scenario]}))
+        async with room, start() as endpoints:
+            return await replay(endpoints, path)
+
+    scenarios = scenarios_of(area)
+    assert scenarios
+    failures = [failure for failure in await asyncio.gather(*map(run, scenarios)) if failure]
+    assert not failures, "\n".join(failures)

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from kvstore.http.app import Http, Settings, serve
+from tests.http.backend import LocalBackend
+from tests.http.client import RawClient
+
+Connect = Callable[[], Awaitable[RawClient]]
+
+
+@pytest.fixture
+def backend() -> LocalBackend:
+    return LocalBackend()
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return Settings()
+
+
+@pytest.fixture
+async def http(backend: LocalBackend, settings: Settings) -> AsyncIterator[Http]:
+    server = await serve(backend, "127.0.0.1", 0, settings=settings)
+    yield server
+    await server.close(grace=0.0)
+
+
+@pytest.fixture
+async def connect(http: Http) -> AsyncIterator[Connect]:
+    clients: list[RawClient] = []
+
+    async def one_more() -> RawClient:
+        clients.append(await RawClient.connect(http.port))
+        return clients[-1]
+
+    yield one_more
+    for client in clients:
+        await client.close()
+
+
+@pytest.fixture
+async def client(connect: Connect) -> RawClient:
+    return await connect()

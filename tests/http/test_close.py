@@ -1,0 +1,60 @@
+"""A graceful stop."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from kvstore.http.app import Http
+from kvstore.store.operations import Set
+from tests.http.backend import LocalBackend
+from tests.http.client import DEADLINE, RawClient, put, request
+from tests.http.conftest import Connect
+
+
+async def test_idle_connections_close_and_nobody_else_gets_in(http: Http, client: RawClient) -> None:
+    await client.ask(request("GET /version"))
+    port = http.port
+    await http.close(grace=DEADLINE)
+    assert await client.is_closed()
+    with pytest.raises(ConnectionRefusedError):
+        await RawClient.connect(port)
+
+
+async def test_watches_end_their_bodies(http: Http, client: RawClient) -> None:
+    client.send(request("GET /v2/keys/a?wait=true"))
+    await client.head()
+    await http.close(grace=DEADLINE)
+    assert await client.chunk() == b""
+    assert await client.is_closed()
+
+
+async def test_a_request_in_flight_is_answered(http: Http, client: RawClient, backend: LocalBackend) -> None:
+    backend.is_stuck = True
+    client.send(put("/a", "value=1"))
+    await backend.called.wait()
+    closing = asyncio.create_task(http.close(grace=DEADLINE))
+    await asyncio.sleep(0)
+    event = backend.apply(Set(b"/a", b"1", False, None, False))
+    assert event is not None
+    backend.pending[0].set_result(event)
+    response = await client.response()
+    assert (response.status, response.header("Connection")) == (201, "close")
+    assert await client.is_closed()
+    await closing
+
+
+async def test_after_the_grace_a_stuck_request_is_dropped(http: Http, client: RawClient, backend: LocalBackend) -> None:
+    backend.is_stuck = True
+    client.send(put("/a", "value=1"))
+    await backend.called.wait()
+    async with asyncio.timeout(DEADLINE):
+        await http.close(grace=0.01)
+    assert await client.is_closed()
+    assert backend.pending[0].cancelled()
+
+
+async def test_closing_twice_is_fine(http: Http, connect: Connect) -> None:
+    await http.close(grace=0.0)
+    await http.close(grace=0.0)
