@@ -25,7 +25,10 @@ _ORIGIN = re.compile(r"https?://[^\s/?#@,]+", re.ASCII)
 
 
 class SettingsError(ValueError):
-    """A setting that cannot be used; `str()` is one line for the operator."""
+    """A setting that cannot be used; `str()` is one line for the operator, whatever was quoted in it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__("".join(mark if mark.isprintable() else repr(mark)[1:-1] for mark in text))
 
 
 class Url(NamedTuple):

@@ -1,0 +1,1 @@
+"""kvstored: the command that runs one server."""

@@ -1,0 +1,7 @@
+"""`python -m kvstored` is `kvstored`."""
+
+import sys
+
+from kvstored.main import main
+
+sys.exit(main())

@@ -1,0 +1,222 @@
+"""The table of all flags, and Go's syntax for giving them.
+
+Knows names, defaults and sentences: `--help` and docs/flags.md come from here, so they cannot lie. Does not know what
+a value means; `kvstored.settings` does. `python -m kvstored.flags` prints docs/flags.md.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from kvstore.settings import SettingsError
+from kvstored.ignored import IGNORED, REFUSED
+
+GO_TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
+GO_FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
+GO_BOOLEANS = GO_TRUE | GO_FALSE
+
+
+class Flag(NamedTuple):
+    """One setting: its flag, its ETCD_ variable and its key in the file are all made from `name`."""
+
+    name: str
+    default: str
+    group: str
+    text: str
+    boolean: bool = False
+
+
+FLAGS = (
+    Flag("name", "default", "Member", "Name of this member, unique in its cluster."),
+    Flag("data-dir", "${name}.kvstore", "Member", "Folder for everything this member keeps on disk."),
+    Flag("wal-dir", "", "Member", "Folder for the write-ahead log; empty: inside the data folder."),
+    Flag("snapshot-count", "10000", "Member", "Entries between two snapshots."),
+    Flag("heartbeat-interval", "100", "Member", "Time between two heartbeats of the leader, in milliseconds."),
+    Flag(
+        "election-timeout",
+        "1000",
+        "Member",
+        "Silence of the leader after which a member seeks election, in milliseconds; 5 heartbeats to 50000.",
+    ),
+    Flag(
+        "listen-peer-urls", "http://localhost:2380", "Member", "URLs to listen on for other members, comma-separated."
+    ),
+    Flag("listen-client-urls", "http://localhost:2379", "Member", "URLs to listen on for clients, comma-separated."),
+    Flag("max-snapshots", "5", "Member", "Snapshot files to keep (0 keeps all)."),
+    Flag("max-wals", "5", "Member", "Write-ahead log files to keep (0 keeps all)."),
+    Flag("max-request-bytes", "10485760", "Member", "Largest request body to accept, in bytes."),
+    Flag("event-history", "10000", "Member", "Events that a watch may reach back with waitIndex."),
+    Flag("cors", "*", "Member", "Origins that browsers may call from, comma-separated (empty or * allows all)."),
+    Flag(
+        "initial-advertise-peer-urls",
+        "http://localhost:2380",
+        "Clustering",
+        "URLs of this member for the other members, comma-separated.",
+    ),
+    Flag(
+        "initial-cluster",
+        "${name}=${initial-advertise-peer-urls}",
+        "Clustering",
+        "All members of a new cluster as name=URL, comma-separated; 1 to 7 names, a name once for each of its URLs.",
+    ),
+    Flag("initial-cluster-state", "new", "Clustering", "'new', or 'existing' to join a cluster that runs."),
+    Flag(
+        "initial-cluster-token",
+        "etcd-cluster",
+        "Clustering",
+        "Sets clusters apart that have the same URLs; the same on all members.",
+    ),
+    Flag(
+        "advertise-client-urls",
+        "http://localhost:2379",
+        "Clustering",
+        "URLs of this member for clients, comma-separated; must be given along with --listen-client-urls.",
+    ),
+    Flag("log-level", "info", "Logging", "Least level to log: debug, info, warn or error (panic and fatal: error)."),
+    Flag("log-format", "text", "Logging", "'text' or 'json'; one line an event on stderr."),
+    Flag("debug", "false", "Logging", "Same as --log-level=debug.", boolean=True),
+    Flag(
+        "config-file",
+        "",
+        "Configuration",
+        "YAML file of settings, keys named like the flags; a flag beats the environment, which beats this file.",
+    ),
+)
+
+#: Every name that is understood, and whether it is boolean, so that its value may be left out.
+KNOWN: Mapping[str, bool] = {flag.name: flag.boolean for flag in (*FLAGS, *IGNORED, *REFUSED)}
+_SWITCHES = {"version": True, "help": True, "h": True}
+
+
+class Given(NamedTuple):
+    """What the command line says: flag name -> value (the last one counts), and the words that are no flags."""
+
+    values: dict[str, str]
+    words: tuple[str, ...]
+
+
+def variable(name: str) -> str:
+    """The environment variable of a flag."""
+    return "ETCD_" + name.upper().replace("-", "_")
+
+
+def parse(arguments: Sequence[str], known: Mapping[str, bool] = KNOWN) -> Given:
+    """Go's flag syntax: -x v, --x v, -x=v; a boolean alone is true; the first word that is no flag ends the flags.
+
+    Raises SettingsError for an unknown flag or a missing value.
+    """
+    known = {**known, **_SWITCHES}
+    values: dict[str, str] = {}
+    rest = list(arguments)
+    while rest:
+        argument = rest[0]
+        if len(argument) < 2 or not argument.startswith("-"):
+            break
+        del rest[0]
+        if argument == "--":
+            break
+        name, equals, value = argument.removeprefix("-").removeprefix("-").partition("=")
+        if not name or name.startswith("-"):
+            raise SettingsError(f"bad flag syntax: {argument!r}")
+        if name not in known:
+            raise SettingsError(f"unknown flag --{name}{suggestion(name, known, '--')}")
+        if not equals and known[name]:
+            value = "true"
+        elif not equals:
+            if not rest:
+                raise SettingsError(f"--{name} needs a value")
+            value = rest.pop(0)
+        values[name] = value
+    return Given(values, tuple(rest))
+
+
+def suggestion(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """` (did you mean ...?)`, or nothing when no name is near."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.7)
+    return f" (did you mean {prefix}{near[0]}?)" if near else ""
+
+
+def parse_boolean(origin: str, text: str) -> bool:
+    """Go's ParseBool. `origin` says in the error where the text came from."""
+    if text in GO_TRUE:
+        return True
+    if text in GO_FALSE:
+        return False
+    raise SettingsError(f"{origin}: {text!r} is neither true nor false")
+
+
+def parse_number(origin: str, text: str) -> int:
+    """A whole number of up to 18 digits."""
+    digits = text.removeprefix("-").removeprefix("+")
+    if not digits.isascii() or not digits.isdecimal() or len(digits) > 18:
+        raise SettingsError(f"{origin}: {text!r} is not a whole number")
+    return int(text)
+
+
+def usage() -> str:
+    """The text of `--help`."""
+    lines = [
+        "Usage:",
+        "  kvstored [flags]                    run a server",
+        "  kvstored check --data-dir DIR [--wal-dir DIR]",
+        "                                      verify a data folder whose server is stopped, print what it holds",
+        "  kvstored --version | --help         print and exit",
+    ]
+    for group in dict.fromkeys(flag.group for flag in FLAGS):
+        lines += ["", f"{group}:"]
+        for flag in FLAGS:
+            if flag.group == group:
+                lines += [f"  --{flag.name} '{flag.default}'    {variable(flag.name)}", f"    {flag.text}"]
+    lines += ["", "Accepted for etcd's sake, without effect (one warning each):"]
+    lines += _columns(f"--{flag.name}" for flag in IGNORED)
+    lines += ["", "Refused, because to ignore them would be dangerous:"]
+    lines += _columns(f"--{flag.name}" for flag in REFUSED)
+    return "\n".join(lines)
+
+
+def _columns(words: Iterable[str], width: int = 110) -> list[str]:
+    lines = [" "]
+    for word in words:
+        if len(lines[-1]) + len(word) >= width:
+            lines.append(" ")
+        lines[-1] += " " + word
+    return lines
+
+
+def markdown() -> str:
+    """The text of docs/flags.md."""
+    lines = [
+        "# Flags of kvstored",
+        "",
+        "Made from `cmd/kvstored/flags.py` by `python -m kvstored.flags > docs/flags.md`; a test compares the two.",
+        "",
+        "A flag is written `--name x`, `--name=x` or `-name x`; of a repeated flag the last counts. The environment",
+        "variable counts where the flag is not given and the variable is not empty, the key of the same name in the",
+        "YAML `--config-file` where neither is. Lists may be YAML lists there.",
+    ]
+    for group in dict.fromkeys(flag.group for flag in FLAGS):
+        lines += ["", f"## {group}", "", "| Flag | Variable | Default | |", "|---|---|---|---|"]
+        lines += [_row(flag) for flag in FLAGS if flag.group == group]
+    lines += ["", "## Flags of etcd's without effect here", ""]
+    lines += ["Accepted, with one warning in the log that says why.", "", "| Flag | Why |", "|---|---|"]
+    lines += [f"| `--{flag.name}` | {flag.why} |" for flag in IGNORED]
+    lines += ["", "## Flags of etcd's that stop the start", ""]
+    lines += ["Whoever sets them relies on them. Etcd's default, spelled out, is let pass.", ""]
+    lines += ["| Flag | Let pass | Why |", "|---|---|---|"]
+    lines += [f"| `--{flag.name}` | {_harmless(flag.harmless)} | {flag.why} |" for flag in REFUSED]
+    return "\n".join(lines) + "\n"
+
+
+def _row(flag: Flag) -> str:
+    default = f"`{flag.default}`" if flag.default else ""
+    return f"| `--{flag.name}` | `{variable(flag.name)}` | {default} | {flag.text} |"
+
+
+def _harmless(values: Sequence[str]) -> str:
+    return ", ".join(f"`{value}`" for value in values if value) or "empty"
+
+
+if __name__ == "__main__":
+    print(markdown(), end="")

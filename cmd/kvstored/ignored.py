@@ -1,0 +1,129 @@
+"""etcd 3.4's flags that this server does not have: those accepted without effect, and those that stop the start.
+
+A flag is ignored only where nobody can come to harm by it. Whoever asks for TLS, for another way to find the cluster
+or for a forced new one must not get a server that quietly does without.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Ignored(NamedTuple):
+    """Accepted with one warning, which is `why`."""
+
+    name: str
+    why: str
+    boolean: bool = False
+
+
+class Refused(NamedTuple):
+    """Stops the start with `why`, unless the value is one of `harmless`: etcd's default, spelled out."""
+
+    name: str
+    why: str
+    boolean: bool = False
+    harmless: tuple[str, ...] = ("",)
+
+
+_V3 = "there is no v3 API yet"
+_BACKEND = "there is no bbolt backend"
+_PROXY = "there is no v2 proxy mode"
+_CORRUPT = "every record is checked by checksum whenever it is read"
+_LOGS = "logs are structured lines on stderr; see --log-format"
+_GONE = "etcd 3 ignores it, too"
+
+IGNORED = (
+    Ignored("initial-election-tick-advance", "a start never waits longer than one election timeout", boolean=True),
+    Ignored("pre-vote", "PreVote is always on", boolean=True),
+    Ignored("enable-v2", "the v2 API is always on", boolean=True),
+    Ignored(
+        "strict-reconfig-check",
+        "a change of members needs a quorum before and after it (joint consensus)",
+        boolean=True,
+    ),
+    Ignored("quota-backend-bytes", _BACKEND),
+    Ignored("backend-batch-interval", _BACKEND),
+    Ignored("backend-batch-limit", _BACKEND),
+    Ignored("max-txn-ops", _V3),
+    Ignored("max-concurrent-streams", _V3),
+    Ignored("grpc-keepalive-min-time", _V3),
+    Ignored("grpc-keepalive-interval", _V3),
+    Ignored("grpc-keepalive-timeout", _V3),
+    Ignored("auto-compaction-retention", _V3),
+    Ignored("auto-compaction-mode", _V3),
+    Ignored("bcrypt-cost", "there is no authentication yet"),
+    Ignored("auth-token-ttl", "there is no authentication yet"),
+    Ignored("enable-pprof", "there are no Go profiles", boolean=True),
+    Ignored("metrics", "there are no metrics yet"),
+    Ignored("logger", _LOGS),
+    Ignored("log-output", _LOGS),
+    Ignored("log-outputs", _LOGS),
+    Ignored("log-package-levels", "--log-level sets the level of all components"),
+    Ignored("discovery-fallback", "there is no discovery"),
+    Ignored("discovery-proxy", "there is no discovery"),
+    Ignored("discovery-srv-name", "there is no discovery"),
+    Ignored("proxy-failure-wait", _PROXY),
+    Ignored("proxy-refresh-interval", _PROXY),
+    Ignored("proxy-dial-timeout", _PROXY),
+    Ignored("proxy-write-timeout", _PROXY),
+    Ignored("proxy-read-timeout", _PROXY),
+    Ignored("experimental-initial-corrupt-check", _CORRUPT, boolean=True),
+    Ignored("experimental-corrupt-check-time", _CORRUPT),
+    Ignored("experimental-backend-bbolt-freelist-type", _BACKEND),
+    Ignored("experimental-enable-lease-checkpoint", _V3, boolean=True),
+    Ignored("experimental-compaction-batch-limit", _V3),
+    Ignored("experimental-watch-progress-notify-interval", _V3),
+    Ignored("experimental-warning-apply-duration", "there is no such warning"),
+    Ignored("unsafe-no-fsync", "what is acknowledged is always synced to disk first", boolean=True),
+    Ignored("cluster-active-size", _GONE, boolean=True),
+    Ignored("cluster-remove-delay", _GONE, boolean=True),
+    Ignored("cluster-sync-interval", _GONE, boolean=True),
+    Ignored("config", _GONE, boolean=True),
+    Ignored("force", _GONE, boolean=True),
+    Ignored("max-result-buffer", _GONE, boolean=True),
+    Ignored("max-retry-attempts", _GONE, boolean=True),
+    Ignored("peer-heartbeat-interval", _GONE, boolean=True),
+    Ignored("peer-election-timeout", _GONE, boolean=True),
+    Ignored("retry-interval", _GONE, boolean=True),
+    Ignored("snapshot", _GONE, boolean=True),
+    Ignored("v", _GONE, boolean=True),
+    Ignored("vv", _GONE, boolean=True),
+)
+
+_TLS = "TLS is not supported yet"
+_AUTH = "authentication is not supported yet"
+_OFF = ("", "0", "f", "F", "false", "FALSE", "False")
+
+REFUSED = (
+    Refused("cert-file", _TLS),
+    Refused("key-file", _TLS),
+    Refused("client-cert-auth", _TLS, boolean=True, harmless=_OFF),
+    Refused("client-crl-file", _TLS),
+    Refused("client-cert-allowed-hostname", _TLS),
+    Refused("trusted-ca-file", _TLS),
+    Refused("auto-tls", _TLS, boolean=True, harmless=_OFF),
+    Refused("peer-cert-file", _TLS),
+    Refused("peer-key-file", _TLS),
+    Refused("peer-client-cert-auth", _TLS, boolean=True, harmless=_OFF),
+    Refused("peer-trusted-ca-file", _TLS),
+    Refused("peer-cert-allowed-cn", _TLS),
+    Refused("peer-cert-allowed-hostname", _TLS),
+    Refused("peer-auto-tls", _TLS, boolean=True, harmless=_OFF),
+    Refused("peer-crl-file", _TLS),
+    Refused("cipher-suites", _TLS),
+    Refused("experimental-peer-skip-client-san-verification", _TLS, boolean=True, harmless=_OFF),
+    Refused("auth-token", _AUTH, harmless=("", "simple")),
+    Refused("host-whitelist", "host names of requests cannot be restricted yet", harmless=("", "*")),
+    Refused("discovery", "there is no discovery; use --initial-cluster"),
+    Refused("discovery-srv", "there is no discovery; use --initial-cluster"),
+    Refused("proxy", _PROXY, harmless=("", "off")),
+    Refused("listen-metrics-urls", "there are no metrics yet, so nothing would listen there"),
+    Refused(
+        "force-new-cluster",
+        "a cluster is never forced anew; docs/operations.md says how to restore one",
+        boolean=True,
+        harmless=_OFF,
+    ),
+    Refused("experimental-enable-v2v3", "v2 requests are served by the store itself"),
+)

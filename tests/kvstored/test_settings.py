@@ -1,0 +1,189 @@
+"""Settings that clash, URLs and --initial-cluster: each refusal word by word."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvstore.settings import (
+    InitialMember,
+    Settings,
+    SettingsError,
+    Url,
+    parse_initial_cluster,
+    parse_url,
+    parse_urls,
+)
+
+A, B = Url("http", "a", 1), Url("http", "b", 2)
+
+
+def alone(count: int) -> tuple[InitialMember, ...]:
+    others = [InitialMember(f"n{i}", (Url("http", "other", i),)) for i in range(1, count)]
+    return (InitialMember("default", (Url("http", "localhost", 2380),)), *others)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"name": ""}, "--name must not be empty"),
+        ({"snapshot_count": 0}, "--snapshot-count must be at least 1 (is 0)"),
+        ({"heartbeat_interval_ms": 0}, "--heartbeat-interval must be at least 1 (is 0)"),
+        ({"election_timeout_ms": -1}, "--election-timeout must be at least 1 (is -1)"),
+        ({"event_history": 0}, "--event-history must be at least 1 (is 0)"),
+        ({"max_request_bytes": 0}, "--max-request-bytes must be at least 1 (is 0)"),
+        ({"max_snapshots": -1}, "--max-snapshots must not be negative (is -1); 0 keeps all"),
+        ({"max_wals": -2}, "--max-wals must not be negative (is -2); 0 keeps all"),
+        (
+            {"heartbeat_interval_ms": 201},
+            "--election-timeout (1000 ms) must be at least 5 times --heartbeat-interval (201 ms)",
+        ),
+        ({"election_timeout_ms": 50_001}, "--election-timeout (50001 ms) must not exceed 50000 ms"),
+        ({"log_level": "loud"}, "--log-level must be one of debug, info, warn, error (is 'loud')"),
+        ({"log_format": "xml"}, "--log-format must be one of text, json (is 'xml')"),
+        ({"initial_cluster_state": "old"}, "--initial-cluster-state must be one of new, existing (is 'old')"),
+        ({"listen_client_urls": ()}, "--listen-client-urls must name at least one URL"),
+        (
+            {"listen_peer_urls": (A,)},
+            "--listen-peer-urls: http://a:1 must name an IP address or localhost to listen on",
+        ),
+        (
+            {"advertise_client_urls": (Url("http", "a", 0),)},
+            "--advertise-client-urls: http://a:0: port 0 cannot be reached by others",
+        ),
+        ({"cors": ("a.b",)}, "--cors: 'a.b' must be * or have the form http://host or http://host:port"),
+        ({"cors": ("http://a/b",)}, "--cors: 'http://a/b' must be * or have the form http://host or http://host:port"),
+        ({"initial_cluster": alone(8)}, "--initial-cluster names 8 members; a cluster has 1 to 7"),
+        (
+            {"initial_cluster": (*alone(1), InitialMember("n2", (Url("http", "localhost", 2380),)))},
+            "--initial-cluster gives http://localhost:2380 to both 'default' and 'n2'",
+        ),
+        (
+            {"initial_cluster": (InitialMember("n1", (A,)),)},
+            "--initial-cluster has no member named 'default' (this is --name)",
+        ),
+        (
+            {"initial_cluster": (InitialMember("default", (A,)),)},
+            "--initial-cluster must include default=http://localhost:2380, as --initial-advertise-peer-urls says,"
+            " and no other URL of 'default'",
+        ),
+        (
+            {"initial_cluster": (InitialMember("default", (Url("http", "x", 0),)),)},
+            "--initial-cluster: http://x:0: port 0 cannot be reached by others",
+        ),
+    ],
+)
+def test_refusals(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        Settings(**fields)
+    assert str(refusal.value) == message
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"heartbeat_interval_ms": 200},
+        {"election_timeout_ms": 50_000},
+        {"max_wals": 0, "max_snapshots": 0},
+        {"initial_cluster": alone(7)},
+        {"listen_client_urls": (Url("http", "127.0.0.1", 0), Url("http", "::", 1))},
+    ],
+)
+def test_the_limits_themselves_are_allowed(fields: dict[str, Any]) -> None:
+    found = Settings(**fields)
+    assert {name: getattr(found, name) for name in fields} == fields
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Settings().name = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("http://127.0.0.1:2379", Url("http", "127.0.0.1", 2379)),
+        (" http://a.example.org:80 ", Url("http", "a.example.org", 80)),
+        ("HTTP://A:1", Url("http", "a", 1)),
+        ("http://[::1]:2380", Url("http", "::1", 2380)),
+        ("http://0.0.0.0:0", Url("http", "0.0.0.0", 0)),
+    ],
+)
+def test_urls(text: str, url: Url) -> None:
+    assert parse_url("x", text) == url
+    assert parse_url("x", str(url)) == url
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("https://a:1", "--x: 'https://a:1': TLS is not supported yet; use http://"),
+        ("unix://a:1", "--x: 'unix://a:1': unix sockets are not supported; use http://"),
+        ("unixs://a:1", "--x: 'unixs://a:1': TLS is not supported yet; use http://"),
+        ("", "--x: '' must start with http://"),
+        ("a:1", "--x: 'a:1' must start with http://"),
+        ("127.0.0.1:2379", "--x: '127.0.0.1:2379' must start with http://"),
+        ("http:a:1", "--x: 'http:a:1' must start with http://"),
+        ("ftp://a:1", "--x: 'ftp://a:1' must start with http://"),
+        ("http://a", "--x: 'http://a' must have the form http://host:port"),
+        ("http://a:", "--x: 'http://a:' must have the form http://host:port"),
+        ("http://[::1]", "--x: 'http://[::1]' must have the form http://host:port"),
+        ("http://a:b", "--x: 'http://a:b' must have the form http://host:port"),
+        ("http://a:65536", "--x: 'http://a:65536': a port is at most 65535"),
+        ("http://:2379", "--x: 'http://:2379' has no host"),
+        ("http://a:1/", "--x: 'http://a:1/' must be http://host:port and nothing more"),
+        ("http://a:1/v2", "--x: 'http://a:1/v2' must be http://host:port and nothing more"),
+        ("http://a:1?b", "--x: 'http://a:1?b' must be http://host:port and nothing more"),
+        ("http://a:1#", "--x: 'http://a:1#' must be http://host:port and nothing more"),
+        ("http://u:p@a:1", "--x: 'http://u:p@a:1' must be http://host:port and nothing more"),
+        ("http://a b:1", "--x: 'http://a b:1' has an odd character in its host"),
+        ("http://[::1:1", "--x: 'http://[::1:1' is not a URL: Invalid IPv6 URL"),
+    ],
+)
+def test_bad_urls(text: str, message: str) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        parse_url("x", text)
+    assert str(refusal.value) == message
+
+
+@given(st.text(alphabet="htp:/[]@?#.,=%ab19 \n\x00é", max_size=24).map(lambda tail: "http://" + tail))
+def test_any_text_gives_a_url_that_reads_back_or_one_line(text: str) -> None:
+    try:
+        url = parse_url("x", text)
+    except SettingsError as refusal:
+        line = str(refusal)
+    else:
+        line = str(url)
+        assert parse_url("x", line) == url
+    assert line.isprintable()
+
+
+def test_several_urls_keep_their_order() -> None:
+    assert parse_urls("x", "http://b:2,http://a:1") == (B, A)
+
+
+def test_a_url_given_twice() -> None:
+    with pytest.raises(SettingsError, match=r"^--x names http://a:1 twice$"):
+        parse_urls("x", "http://a:1,http://a:1")
+
+
+def test_a_name_may_repeat_in_the_initial_cluster() -> None:
+    assert parse_initial_cluster("n2=http://b:2, n1=http://b:1,n1=http://a:1") == (
+        InitialMember("n1", (A, Url("http", "b", 1))),
+        InitialMember("n2", (B,)),
+    )
+
+
+@pytest.mark.parametrize("text", ["n1", "n1=", "=http://a:1", "n1=http://a:1,", "", ","])
+def test_bad_initial_clusters(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"^--initial-cluster: '[^']*' must have the form name=http://host:port$"):
+        parse_initial_cluster(text)
+
+
+def test_a_bad_url_in_the_initial_cluster() -> None:
+    with pytest.raises(SettingsError, match=r"^--initial-cluster: 'https://a:1': TLS is not supported yet"):
+        parse_initial_cluster("n1=https://a:1")
