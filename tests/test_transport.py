@@ -1,0 +1,247 @@
+"""Peers over real sockets: who is let in, what arrives, and what a broken connection tells."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from kvstore.membership import Member, Membership
+from kvstore.raft.types import Configuration, HeartbeatRequest
+from kvstore.transport import (
+    MAX_HELLO_BYTES,
+    PREAMBLE,
+    Acceptor,
+    FrameSplitter,
+    Hello,
+    PeerTransport,
+    Verdict,
+    frame,
+)
+from kvstore.wire import PEER_VERSION, MessagePacker, PeerMessage, WireError, pack, unpack
+
+CLUSTER = 77
+SECONDS = 10.0
+
+
+@dataclass
+class Inbox:
+    """A receiver that remembers, and wakes whoever waits for something to have happened."""
+
+    verdict: Verdict = Verdict.WELCOME
+    messages: list[PeerMessage] = field(default_factory=list)
+    lost: list[int] = field(default_factory=list)
+    refusals: list[tuple[int, Verdict]] = field(default_factory=list)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def examine(self, hello: Hello) -> Verdict:
+        return self.verdict
+
+    def received(self, message: PeerMessage) -> None:
+        self.messages.append(message)
+        self.changed.set()
+
+    def connection_lost(self, member: int) -> None:
+        self.lost.append(member)
+        self.changed.set()
+
+    def refused(self, member: int, verdict: Verdict) -> None:
+        self.refusals.append((member, verdict))
+        self.changed.set()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(SECONDS):
+            while not condition():
+                await self.changed.wait()
+                self.changed.clear()
+
+
+class EchoHttp(asyncio.Protocol):
+    """Stands in for the HTTP server: answers with what it got."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def data_received(self, octets: bytes) -> None:
+        assert isinstance(self.transport, asyncio.Transport)
+        self.transport.write(b"http:" + octets)
+        self.transport.close()
+
+
+@dataclass
+class Peer:
+    inbox: Inbox
+    transport: PeerTransport
+    server: asyncio.Server
+    url: str
+    port: int
+
+
+@contextlib.asynccontextmanager
+async def peer(member: int, cluster: int = CLUSTER) -> AsyncIterator[Peer]:
+    inbox = Inbox()
+    transport = PeerTransport((cluster, member, bytes([member]) * 16), inbox)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Acceptor(transport, EchoHttp), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        yield Peer(inbox, transport, server, f"http://127.0.0.1:{port}", port)
+    finally:
+        server.close()
+        await transport.close()
+        await server.wait_closed()
+
+
+def introduce(one: Peer, member: int, *urls: str) -> None:
+    membership = Membership([Member(member, "", urls)])
+    one.transport.members_changed(membership, Configuration())
+
+
+async def connected(one: Peer, member: int) -> None:
+    async with asyncio.timeout(SECONDS):
+        while not one.transport.is_connected(member):  # noqa: ASYNC110  a link has no event to wait for
+            await asyncio.sleep(0)
+
+
+def heartbeat(sender: int, to: int, commit: int = 0) -> HeartbeatRequest:
+    return HeartbeatRequest(to, sender, 1, commit, 0)
+
+
+async def test_messages_arrive_in_order_once() -> None:
+    async with peer(1) as one, peer(2) as two:
+        introduce(one, 2, two.url)
+        await connected(one, 2)
+        sent = [heartbeat(1, 2, commit) for commit in range(100)]
+        for message in sent:
+            one.transport.send(message)
+        one.transport.flush()
+        await two.inbox.until(lambda: len(two.inbox.messages) >= 100)
+        assert two.inbox.messages == sent
+
+
+async def test_another_url_is_tried_when_one_is_dead() -> None:
+    async with peer(1) as one, peer(2) as two:
+        async with peer(3) as gone:
+            dead = gone.url
+        introduce(one, 2, dead, two.url)
+        await connected(one, 2)
+
+
+@pytest.mark.parametrize("verdict", [Verdict.DISK, Verdict.REMOVED])
+async def test_who_is_refused_hears_why_and_its_messages_do_not_arrive(verdict: Verdict) -> None:
+    async with peer(1) as one, peer(2) as two:
+        two.inbox.verdict = verdict
+        introduce(one, 2, two.url)
+        await one.inbox.until(lambda: bool(one.inbox.refusals))
+        one.transport.send(heartbeat(1, 2))
+        one.transport.flush()
+        assert one.inbox.refusals == [(2, verdict)]
+        assert not one.transport.is_connected(2)
+        assert two.inbox.messages == []
+
+
+async def test_another_cluster_is_refused() -> None:
+    async with peer(1, cluster=1) as one, peer(2, cluster=2) as two:
+        introduce(one, 2, two.url)
+        await one.inbox.until(lambda: bool(one.inbox.refusals))
+        assert one.inbox.refusals == [(2, Verdict.CLUSTER)]
+
+
+async def say(port: int, *pieces: bytes) -> bytes:
+    """What the other side answers until it closes the connection."""
+    async with asyncio.timeout(SECONDS):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for piece in pieces:
+            writer.write(piece)
+        answer = await reader.read()
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+        return answer
+
+
+def hello(version: int = PEER_VERSION, to: int = 2, cluster: int = CLUSTER) -> bytes:
+    return frame(pack(Hello(version, cluster, 1, to, b"i" * 16)))
+
+
+@pytest.mark.parametrize(
+    ("greeting", "verdict"),
+    [
+        (hello(version=99), Verdict.VERSION),
+        (hello(to=3), Verdict.MEMBER),
+        (hello(cluster=1), Verdict.CLUSTER),
+    ],
+)
+async def test_a_hello_that_does_not_fit_is_answered(greeting: bytes, verdict: Verdict) -> None:
+    async with peer(2) as two:
+        answer = await say(two.port, PREAMBLE + greeting)
+        (payload,) = FrameSplitter().feed(answer)
+        assert unpack(payload) == verdict.value
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        PREAMBLE + frame(b"noise"),
+        PREAMBLE + frame(pack(["not", "a", "hello"])),
+        PREAMBLE + (MAX_HELLO_BYTES + 1).to_bytes(4, "big"),  # refused before it is there
+        PREAMBLE + hello() + frame(b"noise"),
+        PREAMBLE + hello() + b"\xff\xff\xff\xff",
+        PREAMBLE + hello() + frame(MessagePacker().pack(heartbeat(9, 2))),  # in another's name
+        PREAMBLE + hello() + frame(MessagePacker().pack(heartbeat(1, 9))),  # meant for another
+    ],
+)
+async def test_noise_closes_the_connection_and_nothing_else(noise: bytes) -> None:
+    async with peer(1) as one, peer(2) as two:
+        introduce(one, 2, two.url)
+        await connected(one, 2)
+        with contextlib.suppress(ConnectionResetError):
+            await say(two.port, noise)
+        assert two.inbox.messages == []
+        one.transport.send(heartbeat(1, 2))
+        one.transport.flush()
+        await two.inbox.until(lambda: two.inbox.messages == [heartbeat(1, 2)] or not one.transport.is_connected(2))
+
+
+async def test_whatever_else_comes_is_https_with_its_first_bytes() -> None:
+    async with peer(2) as two:
+        assert await say(two.port, b"GET / HTTP/1.1\r\n\r\n") == b"http:GET / HTTP/1.1\r\n\r\n"
+
+
+async def test_a_broken_connection_is_told_on_both_sides_and_dialled_anew() -> None:
+    async with peer(1) as one, peer(2) as two:
+        introduce(one, 2, two.url)
+        await connected(one, 2)
+        one.transport.send(heartbeat(1, 2))
+        one.transport.flush()
+        await two.inbox.until(lambda: bool(two.inbox.messages))
+        for stream in list(two.transport.accepted):
+            stream.close()
+        await one.inbox.until(lambda: one.inbox.lost == [2])
+        await two.inbox.until(lambda: two.inbox.lost == [1])
+        await connected(one, 2)
+
+
+async def test_a_member_that_went_is_no_longer_dialled() -> None:
+    async with peer(1) as one, peer(2) as two:
+        introduce(one, 2, two.url)
+        await connected(one, 2)
+        one.transport.members_changed(Membership(), Configuration())
+        assert not one.transport.is_connected(2)
+        await two.inbox.until(lambda: two.inbox.lost == [1])
+
+
+def test_frames_come_out_whole_however_they_are_cut() -> None:
+    payloads = [b"", b"a", b"bc" * 1000]
+    stream = b"".join(map(frame, payloads))
+    splitter = FrameSplitter()
+    assert [whole for octet in stream for whole in splitter.feed(bytes([octet]))] == payloads
+    assert list(FrameSplitter().feed(stream)) == payloads
+
+
+def test_a_frame_over_the_limit_is_refused_by_its_length_alone() -> None:
+    with pytest.raises(WireError, match="the limit is 10"):
+        list(FrameSplitter(10).feed((11).to_bytes(4, "big")))
