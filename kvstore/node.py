@@ -128,7 +128,8 @@ class Node:
         self._snapshot_index = snapshot.index if snapshot else 0
         self._saving = False
         self._writing = False
-        self._unsettled = False
+        self._unsettled = False  # whether the disk has not yet been told that the last write is durable
+        self._written_tick = 0
         self._sweeping = False
         self._latest_time = latest_time
         self._ahead = 0  # what must be added to our clock so that replicated time does not run backwards
@@ -166,7 +167,7 @@ class Node:
         self._sender.tick()
         self._proposals.expire(self.ticks)
         self._expire_reads()
-        if self._unsettled and not self._writing:
+        if self._unsettled and not self._writing and self.ticks > self._written_tick + 1:
             self._unsettled = False
             self._disk.settle()
         if self.raft.is_leader and self.ticks % self._options.sweep_ticks == 0:
@@ -334,6 +335,7 @@ class Node:
         self.raft.written(write)
         self._writing = False
         self._unsettled = True
+        self._written_tick = self.ticks
 
     def _installed(self, write: Write, meta: SnapshotMeta, machine: StateMachine) -> None:
         log.info("installed a snapshot", index=meta.index, term=meta.term)
@@ -458,9 +460,7 @@ class Node:
         if self._round and self.ticks - self._round_tick >= self._options.read_retry_ticks:
             self._reads = self._round + self._reads
             self._round = []
-        while self._reads and self._reads[0][0] <= self.ticks:
-            self._reads.pop(0)[1](Unavailable())
-        for _, waiting in self._readable:
+        for waiting in (self._reads, self._round, *[readers for _, readers in self._readable]):
             while waiting and waiting[0][0] <= self.ticks:
                 waiting.pop(0)[1](Unavailable())
 
@@ -473,6 +473,7 @@ class Node:
         term, leader = self._seen = seen
         member = f"{self.raft.member_id:x}"
         if leader == self.raft.member_id:
+            self._time()  # from here on replicated time runs by our clock
             log.info("became leader", term=term, member=member)
         elif leader != NO_MEMBER:
             log.info("follows a leader", term=term, leader=f"{leader:x}", member=member)

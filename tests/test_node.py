@@ -1,0 +1,391 @@
+"""The driver's one order: nothing is promised, applied or answered before it is durable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+import pytest
+
+from kvstore.apply import FrozenMachine, StateMachine
+from kvstore.membership import Member, Membership
+from kvstore.node import Node, NodeOptions
+from kvstore.proposals import Outcome, Refused, Unavailable
+from kvstore.raft.config import Config
+from kvstore.raft.core import Raft
+from kvstore.raft.types import (
+    AppendRequest,
+    AppendResponse,
+    Configuration,
+    Entry,
+    HeartbeatRequest,
+    HeartbeatResponse,
+    ProposeRequest,
+    ReadRequest,
+    ReadResponse,
+    SnapshotMeta,
+    VoteRequest,
+    VoteResponse,
+    Write,
+)
+from kvstore.store.events import Event
+from kvstore.store.operations import Create, Expire, Set
+from kvstore.store.store import Store
+from kvstore.wire import PeerMessage, SnapshotChunk, pack_command, stamp, time_of, unpack_command
+
+ME, SECOND, THIRD = 1, 2, 3
+SECOND_NS = 10**9
+
+
+class SlowDisk:
+    """Holds every write until the test lets it finish."""
+
+    def __init__(self) -> None:
+        self.writes: list[tuple[Write, Callable[[], None]]] = []
+        self.saved: list[SnapshotMeta] = []
+        self.settled = 0
+
+    def write(self, write: Write, done: Callable[[], None]) -> None:
+        self.writes.append((write, done))
+
+    def finish(self) -> Write:
+        write, done = self.writes.pop(0)
+        done()
+        return write
+
+    def settle(self) -> None:
+        self.settled += 1
+
+    def save_snapshot(
+        self, meta: SnapshotMeta, frozen: FrozenMachine, done: Callable[[], None], failed: Callable[[str], None]
+    ) -> None:
+        self.saved.append(meta)
+        done()
+
+    def load_snapshot(self, meta: SnapshotMeta, done: Callable[[StateMachine], None]) -> None:
+        raise AssertionError("no snapshot here")
+
+    def read_piece(
+        self,
+        meta: SnapshotMeta,
+        offset: int,
+        limit: int,
+        done: Callable[[bytes, int], None],
+        failed: Callable[[str], None],
+    ) -> None:
+        raise AssertionError("no snapshot here")
+
+    def write_piece(self, chunk: SnapshotChunk, done: Callable[[], None], failed: Callable[[str], None]) -> None:
+        raise AssertionError("no snapshot here")
+
+
+class Wire:
+    def __init__(self) -> None:
+        self.sent: list[PeerMessage] = []
+
+    def send(self, message: PeerMessage) -> None:
+        self.sent.append(message)
+
+    def members_changed(self, membership: Membership, configuration: Configuration) -> None:
+        pass
+
+    def take(self, kind: type) -> list[PeerMessage]:
+        found = [message for message in self.sent if type(message) is kind]
+        self.sent = [message for message in self.sent if type(message) is not kind]
+        return found
+
+
+class Bench:
+    """A node between a disk and a wire that a test holds in its hands."""
+
+    def __init__(self, members: int = 3, options: NodeOptions = NodeOptions()) -> None:  # noqa: B008
+        configuration = Configuration(voters=frozenset(range(1, members + 1)))
+        meta = SnapshotMeta(1, 1, configuration)
+        membership = Membership(Member(number, f"n{number}", ()) for number in configuration.voters)
+        raft = Raft(Config(), ME, Random(1), configuration=configuration, snapshot=meta, applied=1)
+        self.disk, self.wire = SlowDisk(), Wire()
+        self.time = 1_800_000_000 * SECOND_NS
+        self.node = Node(
+            raft,
+            StateMachine(Store(), membership),
+            self.disk,
+            self.wire,
+            lambda: self.time,
+            Random(2),
+            options,
+            meta,
+        )
+        self.node.start()
+        self.flush()
+
+    def flush(self) -> None:
+        while self.node.flush():
+            pass
+
+    def settle_disk(self) -> None:
+        while self.disk.writes:
+            self.disk.finish()
+            self.flush()
+
+    def receive(self, message: PeerMessage) -> None:
+        self.node.receive(message)
+        self.flush()
+
+    def lead(self) -> None:
+        """Wins an election with the second member's vote, and commits its first entry."""
+        self.node.raft.campaign()
+        self.flush()
+        for pre in (True, False):
+            self.settle_disk()
+            (first, *_) = self.wire.take(VoteRequest)
+            self.receive(VoteResponse(ME, SECOND, first.term, True, pre))
+        assert self.node.raft.is_leader
+        self.settle_disk()
+        self.acknowledge()
+        self.wire.sent.clear()
+
+    def acknowledge(self) -> None:
+        """The second member holds everything that this one has."""
+        self.receive(AppendResponse(ME, SECOND, self.node.raft.term, self.node.raft.last_index, False, 0, 0))
+
+    def follow(self, term: int = 2) -> None:
+        self.receive(HeartbeatRequest(ME, SECOND, term, 1, 0))
+        self.settle_disk()
+        self.wire.sent.clear()
+
+    def propose(self, key: bytes = b"/a") -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        self.node.propose(Set(key, b"v", False, None, False), outcomes.append)
+        self.flush()
+        return outcomes
+
+    def tick(self, times: int) -> None:
+        for _ in range(times):
+            self.node.tick()
+            self.flush()
+
+
+def entries_of(messages: list[PeerMessage]) -> list[Entry]:
+    return [entry for message in messages if isinstance(message, AppendRequest) for entry in message.entries]
+
+
+def test_alone_an_answer_waits_for_the_disk() -> None:
+    bench = Bench(members=1)
+    bench.settle_disk()
+    outcomes = bench.propose()
+    assert outcomes == []
+    bench.settle_disk()
+    (event,) = outcomes
+    assert isinstance(event, Event)
+    assert event.index == 1
+
+
+def test_a_leader_sends_beside_its_own_write_and_counts_itself_after_it() -> None:
+    bench = Bench()
+    bench.lead()
+    outcomes = bench.propose()
+    assert len(entries_of(bench.wire.take(AppendRequest))) == 1  # while the disk still works
+    assert len(bench.disk.writes) == 1
+    bench.acknowledge()
+    assert outcomes == []  # one of three holds it durably, and this one is not sure yet
+    bench.settle_disk()
+    assert len(outcomes) == 1
+
+
+def test_a_follower_acknowledges_only_what_is_durable() -> None:
+    bench = Bench()
+    bench.follow()
+    (payload,) = stamp(5, [pack_command(9, Set(b"/a", b"v", False, None, False))])
+    bench.receive(AppendRequest(ME, SECOND, 2, 1, 1, (Entry(2, 2, 0, payload),), 1))
+    assert bench.wire.take(AppendResponse) == []
+    bench.settle_disk()
+    (answer,) = bench.wire.take(AppendResponse)
+    assert isinstance(answer, AppendResponse)
+    assert (answer.index, answer.rejected) == (2, False)
+
+
+def test_a_vote_is_given_only_when_it_is_durable() -> None:
+    bench = Bench()
+    bench.receive(VoteRequest(ME, THIRD, 5, 1, 1, False, False))
+    assert bench.wire.take(VoteResponse) == []
+    write = bench.disk.finish()
+    assert write.hard_state is not None
+    assert (write.hard_state.term, write.hard_state.vote) == (5, THIRD)
+    bench.flush()
+    assert [answer.granted for answer in bench.wire.take(VoteResponse) if isinstance(answer, VoteResponse)] == [True]
+
+
+def test_writes_that_come_while_the_disk_works_share_the_next_one() -> None:
+    bench = Bench(members=1)
+    bench.settle_disk()
+    first = bench.propose()
+    rest = [bench.propose(b"/k%d" % number) for number in range(50)]
+    assert len(bench.disk.writes) == 1
+    bench.disk.finish()
+    bench.flush()
+    assert len(first) == 1
+    assert len(bench.disk.writes) == 1
+    write = bench.disk.finish()
+    assert len(write.entries) == 50
+    bench.flush()
+    assert all(len(outcomes) == 1 for outcomes in rest)
+
+
+def test_a_proposal_that_a_later_term_overtook_is_proposed_again_and_applied_once() -> None:
+    bench = Bench()
+    bench.lead()
+    outcomes = bench.propose()
+    bench.settle_disk()
+    lost = bench.node.raft.last_index
+    bench.receive(AppendRequest(ME, THIRD, 9, lost - 1, bench.node.raft.term, (Entry(lost, 9, 0, b""),), lost))
+    bench.settle_disk()
+    assert outcomes == []
+    (again,) = bench.wire.take(ProposeRequest)
+    assert isinstance(again, ProposeRequest)
+    assert (again.to, again.term) == (THIRD, 9)
+    payload = stamp(7, again.payloads)[0]
+    bench.receive(AppendRequest(ME, THIRD, 9, lost, 9, (Entry(lost + 1, 9, 0, payload),), lost + 1))
+    bench.settle_disk()
+    assert len(outcomes) == 1
+    assert isinstance(outcomes[0], Event)
+
+
+def test_without_a_leader_a_proposal_waits_and_then_its_outcome_is_not_known() -> None:
+    bench = Bench(options=NodeOptions(request_ticks=30))
+    outcomes = bench.propose()
+    bench.tick(29)
+    assert outcomes == []
+    bench.tick(1)
+    assert isinstance(outcomes[0], Unavailable)
+
+
+def test_a_command_over_the_limit_is_refused_at_once() -> None:
+    bench = Bench(members=1, options=NodeOptions(max_command_bytes=10))
+    (refusal,) = bench.propose(b"/much/too/long/for/that")
+    assert isinstance(refusal, Refused)
+
+
+def test_the_leader_stamps_what_a_follower_forwards_with_its_own_time() -> None:
+    bench = Bench()
+    bench.lead()
+    command = pack_command(5, Create(b"/a", b"", False, 3))
+    bench.receive(ProposeRequest(ME, SECOND, bench.node.raft.term, 1, 1, 0, (command,)))
+    entry = entries_of(bench.wire.take(AppendRequest))[-1]
+    assert unpack_command(entry.payload) == (bench.time, 5, Create(b"/a", b"", False, 3))
+
+
+def test_replicated_time_goes_on_where_a_leader_with_a_faster_clock_left_it() -> None:
+    bench = Bench()
+    bench.follow()
+    ahead = bench.time + 3600 * SECOND_NS
+    (payload,) = stamp(ahead, [pack_command(9, Set(b"/a", b"v", False, 10, False))])
+    bench.receive(AppendRequest(ME, SECOND, 2, 1, 1, (Entry(2, 2, 0, payload),), 2))
+    bench.settle_disk()
+    bench.tick(300)
+    bench.lead()
+    bench.time += 5 * SECOND_NS
+    bench.propose(b"/b")
+    entry = entries_of(bench.wire.take(AppendRequest))[-1]
+    assert time_of(entry.payload) == ahead + 5 * SECOND_NS  # no key gets younger, and none waits an hour longer
+
+
+def test_the_leader_sweeps_what_has_expired_and_only_then() -> None:
+    bench = Bench(members=1, options=NodeOptions(sweep_ticks=5))
+    bench.settle_disk()
+    bench.node.propose(Set(b"/a", b"v", False, 2, False), lambda outcome: None)
+    bench.flush()
+    bench.settle_disk()
+    bench.tick(10)
+    assert bench.disk.writes == []
+    bench.time += 2 * SECOND_NS
+    bench.tick(5)
+    (write, _) = bench.disk.writes[0]
+    assert isinstance(unpack_command(write.entries[-1].payload).command, Expire)
+    bench.settle_disk()
+    assert bench.node.machine.store.index == 2
+
+
+def test_reads_on_the_leader_share_a_round_and_wait_for_a_quorum() -> None:
+    bench = Bench()
+    bench.lead()
+    served: list[object] = []
+    for _ in range(10):
+        bench.node.read(served.append)
+    bench.flush()
+    rounds = {beat.round for beat in bench.wire.take(HeartbeatRequest) if isinstance(beat, HeartbeatRequest)}
+    assert len(rounds) == 1
+    assert served == []
+    bench.receive(HeartbeatResponse(ME, SECOND, bench.node.raft.term, rounds.pop()))
+    assert served == [None] * 10
+
+
+def test_a_followers_read_waits_until_it_has_applied_what_the_leader_says() -> None:
+    bench = Bench()
+    bench.follow()
+    served: list[object] = []
+    bench.node.read(served.append)
+    bench.flush()
+    (asked,) = bench.wire.take(ReadRequest)
+    assert isinstance(asked, ReadRequest)
+    bench.receive(ReadResponse(ME, SECOND, 2, asked.context, 2))
+    assert served == []
+    (payload,) = stamp(5, [pack_command(9, Set(b"/a", b"v", False, None, False))])
+    bench.receive(AppendRequest(ME, SECOND, 2, 1, 1, (Entry(2, 2, 0, payload),), 2))
+    assert served == []
+    bench.settle_disk()
+    assert served == [None]
+
+
+def test_a_read_that_gets_no_answer_is_asked_again_and_gives_up_in_time() -> None:
+    bench = Bench(options=NodeOptions(request_ticks=90, read_retry_ticks=20))
+    bench.follow()
+    served: list[object] = []
+    bench.node.read(served.append)
+    bench.tick(60)
+    assert len(bench.wire.take(ReadRequest)) == 3
+    bench.tick(30)
+    assert [type(outcome) for outcome in served] == [Unavailable]
+
+
+def test_when_idle_the_disk_is_told_once_that_all_is_durable() -> None:
+    bench = Bench(members=1)
+    bench.settle_disk()
+    bench.tick(10)
+    assert bench.disk.settled == 1
+    bench.propose()
+    bench.tick(10)
+    assert bench.disk.settled == 1  # the write is not done
+    bench.settle_disk()
+    bench.tick(10)
+    assert bench.disk.settled == 2
+
+
+def test_a_snapshot_is_taken_after_so_many_entries_and_the_log_is_cut() -> None:
+    bench = Bench(members=1, options=NodeOptions(snapshot_count=10, keep_entries=3))
+    bench.settle_disk()
+    for number in range(30):
+        bench.propose(b"/k%d" % number)
+        bench.settle_disk()
+    assert [meta.index for meta in bench.disk.saved] == [11, 21, 31]
+    assert bench.node.raft.log.start_index == 28
+
+
+def test_whoever_waits_when_the_member_stops_is_told() -> None:
+    bench = Bench()
+    bench.follow()
+    outcomes = bench.propose()
+    served: list[object] = []
+    bench.node.read(served.append)
+    bench.flush()
+    bench.node.abandon()
+    assert isinstance(outcomes[0], Unavailable)
+    assert isinstance(served[0], Unavailable)
+
+
+@pytest.mark.parametrize("lost", [SECOND, THIRD])
+def test_only_the_leaders_broken_connection_makes_a_follower_ask_for_votes(lost: int) -> None:
+    bench = Bench()
+    bench.follow()
+    bench.node.connection_lost(lost)
+    bench.tick(20)
+    assert bool(bench.wire.take(VoteRequest)) == (lost == SECOND)
