@@ -179,6 +179,6 @@ def _contents(found: Scan) -> str:
             except UnreadablePayload:
                 continue  # the replay names it
             indices += (entries[0].index, entries[-1].index)
-    counts = ", ".join(f"{kinds[kind]} {name}" for kind, name in _NAMES.items())
+    counts = ", ".join(f"{name} {kinds[kind]}" for kind, name in _NAMES.items())
     span = f"entries {min(indices)} to {max(indices)}" if indices else "no entries"
     return f"{span}; {counts}; {found.end} of {found.birth.capacity} bytes used"

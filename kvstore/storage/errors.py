@@ -92,3 +92,11 @@ class SnapshotFailed(StorageError):
         super().__init__(f"{file}: the snapshot was not written: {cause.strerror or cause}. Free some space.")
         self.file = file
         self.cause = cause
+
+
+class SnapshotGone(StorageError):
+    """A snapshot that was asked for is not there any more: a newer one took its place."""
+
+    def __init__(self, file: str) -> None:
+        super().__init__(f"{file}: this snapshot is not there any more")
+        self.file = file

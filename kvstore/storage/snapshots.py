@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 from kvstore.raft.types import SnapshotMeta
-from kvstore.storage.errors import DamagedSnapshot, DiskFailed, Refused, SnapshotFailed
+from kvstore.storage.errors import DamagedSnapshot, DiskFailed, Refused, SnapshotFailed, SnapshotGone
 from kvstore.storage.files import File, Files
 from kvstore.storage.layout import TEMPORARY, Identity
 from kvstore.storage.snapshot_file import SnapshotWriter, read_chunks, read_meta
@@ -105,7 +105,7 @@ class Snapshots:
         return None
 
     def load(self, meta: SnapshotMeta) -> Iterator[bytes]:
-        """The chunks, each checked before it is given out. Refused, DiskFailed."""
+        """The chunks, each checked before it is given out. Refused, SnapshotGone, DiskFailed."""
         path = self._path(meta)
         try:
             file = self._files.open(path)
@@ -116,15 +116,17 @@ class Snapshots:
                 yield from read_chunks(file, path, offset, chain)
             finally:
                 file.close()
+        except FileNotFoundError:
+            raise SnapshotGone(path) from None
         except OSError as error:
             raise DiskFailed(path, "reading a snapshot", error) from error
 
     def size(self, meta: SnapshotMeta) -> int:
-        """Bytes of the file. DiskFailed."""
+        """Bytes of the file. SnapshotGone, DiskFailed."""
         return self._on_file(meta, lambda file: file.size())
 
     def read(self, meta: SnapshotMeta, offset: int, limit: int) -> bytes:
-        """Up to `limit` bytes of the file as it is, for another member's `receive`. DiskFailed."""
+        """Up to `limit` bytes of the file as it is, for another member's `receive`. SnapshotGone, DiskFailed."""
         return self._on_file(meta, lambda file: file.pread(limit, offset))
 
     def receive(self, meta: SnapshotMeta) -> Receiver:
@@ -172,6 +174,8 @@ class Snapshots:
                 return read(file)
             finally:
                 file.close()
+        except FileNotFoundError:
+            raise SnapshotGone(path) from None
         except OSError as error:
             raise DiskFailed(path, "reading a snapshot", error) from error
 

@@ -144,7 +144,7 @@ class SimFiles:
         self._durable: dict[str, _Name] = {"": None}
         self._view: dict[str, _Name] = {"": None}
         self._pending: list[tuple[str, _Changes]] = []  # folder, its changes as one
-        self._crash_in: int | None = None
+        self._crash_in = 0
         self._crashed = False
         self._faults: list[tuple[str, str, int]] = []
 
@@ -155,7 +155,7 @@ class SimFiles:
         self._faults.append((operation, path, number))
 
     def crash_in(self, steps: int) -> None:
-        """The power goes at the `steps`-th changing operation from now on (1: the next): it raises SimCrash."""
+        """The power goes at the `steps`-th changing operation from now on raises SimCrash (1: the next, 0: none)."""
         self._crash_in = steps
 
     def crash(self) -> None:
@@ -180,7 +180,7 @@ class SimFiles:
         self.life += 1
         self.locks.clear()
         self._faults.clear()
-        self._crash_in = None
+        self._crash_in = 0
         self._crashed = False
 
     def content(self, path: str) -> bytearray:
@@ -279,7 +279,7 @@ class SimFiles:
     def enter(self, operation: str, path: str, change: Callable[[], None] | None = None) -> None:
         """Each operation passes here first: it may fail, or the power may go before or after its `change`."""
         if self._crashed:
-            raise SimCrash
+            raise SimCrash("the power is gone")
         for fault in self._faults:
             if fault[0] == operation and fault[1] in path:
                 self._faults.remove(fault)
@@ -287,13 +287,13 @@ class SimFiles:
         if operation in _READS:
             return
         self.steps += 1
-        if self._crash_in is not None:
+        if self._crash_in:
             self._crash_in -= 1
             if self._crash_in == 0:
                 if change is not None and self.random.random() < 0.5:
                     change()
                 self._crashed = True
-                raise SimCrash
+                raise SimCrash(f"the power went at {operation} {path}")
 
     def take_room(self, path: str, grown: int) -> None:
         if self.room is not None:
