@@ -260,7 +260,9 @@ class Link:
             return True
         octets = b"".join(self._waiting)
         self._waiting.clear()
-        if self._transport is None or self._transport.get_write_buffer_size() > MAX_BACKLOG_BYTES:
+        if self._transport is None or self._transport.is_closing():  # it broke, and we are told so in a later turn
+            return True
+        if self._transport.get_write_buffer_size() > MAX_BACKLOG_BYTES:
             return False
         self._transport.write(octets)
         return True
