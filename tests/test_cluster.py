@@ -1,0 +1,85 @@
+"""The library that runs real servers for scripts: it finds leaders, tells failures and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import ETCD, KVSTORED, START_SECONDS, Cluster, ClusterError, Member, Ports, free_ports
+
+
+def exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def pids(cluster: Cluster) -> list[int]:
+    return [member.process.pid for member in cluster.members if member.process]
+
+
+def test_three_members_and_a_new_leader_after_a_kill(tmp_path: Path) -> None:
+    with Cluster.of(3, tmp_path) as cluster:
+        first = cluster.leader()
+        first.kill()
+        second = cluster.leader()
+        assert second is not first
+        cluster.restart(first.name)
+        cluster.wait_until_healthy()
+        assert second.stop() == 0
+        assert [member.is_running for member in cluster.members].count(True) == 2
+        all_pids = pids(cluster)
+    assert not any(map(exists, all_pids))
+
+
+def test_a_paused_member_does_not_answer_and_is_ended_all_the_same(tmp_path: Path) -> None:
+    with Cluster.of(1, tmp_path) as cluster:
+        (member,) = cluster.members
+        member.pause()
+        with pytest.raises(TimeoutError):
+            member.get("/health", seconds=0.2)
+        member.resume()
+        assert member.get("/health")[0] == 200
+        member.pause()
+    assert not any(map(exists, pids(cluster)))
+
+
+def test_nothing_is_left_behind_when_the_caller_fails(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), Cluster.of(1, tmp_path) as cluster:
+        raise KeyboardInterrupt
+    assert not any(map(exists, pids(cluster)))
+
+
+def test_a_member_that_cannot_start_says_why(tmp_path: Path) -> None:
+    command = (*KVSTORED, "--snapshot-count=none")
+    with (
+        pytest.raises(ClusterError, match=r"^n1 ended with status 2\n.*'none' is not a whole number"),
+        Cluster.of(1, tmp_path, command),
+    ):
+        raise AssertionError("it must not start")
+
+
+def test_a_taken_port_is_told_in_one_line(tmp_path: Path) -> None:
+    with Cluster.of(1, tmp_path) as cluster:
+        taken = cluster.members[0]
+        peer = free_ports(taken.address, 1)[0]
+        twin = Member("twin", tmp_path, taken.address, Ports(taken.ports.client, peer), KVSTORED)
+        # It answers /health through the first member's port, so its end is waited for and not its health.
+        twin.start(f"twin={twin.peer_url}")
+        assert twin.process is not None
+        assert twin.process.wait(START_SECONDS) == 1
+        assert "ERROR server cannot start why=" in twin.log
+        assert "Traceback" not in twin.log
+
+
+@pytest.mark.skipif(shutil.which("etcd") is None, reason="etcd is not installed")
+def test_etcd_runs_the_same_way(tmp_path: Path) -> None:
+    with Cluster.of(3, tmp_path, ETCD) as cluster:
+        assert cluster.leader().stop(signal.SIGKILL) == -signal.SIGKILL
+        assert cluster.leader() in cluster.running
