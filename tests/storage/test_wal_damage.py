@@ -197,12 +197,12 @@ def test_a_debt_lasts_until_it_is_paid() -> None:
 def test_a_debt_is_not_struck_out_by_the_batch_that_would_pay_it() -> None:
     """The watermark goes to the disk together with that batch, and may be the only one of the two to arrive."""
     for seed in range(40):
-        files, wal = new_log(seed)
+        files, wal = new_log(seed, segment_bytes=4 * SMALL)
         wal.append(HardState(3, 1, 0), entries(1, 9, term=3))
         wal.settle()
         del files.content(last_segment(files))[RECORDS_AT + 40 :]
         wal, _ = reopen(files)
-        files.crash_in(3)
+        files.crash_in(4)  # zeros, records, watermark, and no fdatasync
         with pytest.raises(SimCrash):
             wal.append(None, entries(1, 9, term=3, size=400))
         files.crash()
@@ -318,9 +318,16 @@ def test_a_foreign_file_is_refused() -> None:
         (Kind.ENTRIES, msgpack.packb(7), "cannot be read"),
         (Kind.ENTRIES, msgpack.packb([]), "is empty"),
         (Kind.ENTRIES, msgpack.packb([(2, 1, 0, b"")]), "a gap: entry 2 follows entry 0"),
-        (Kind.ENTRIES, msgpack.packb([(1, 1, 0, b""), (3, 1, 0, b"")]), "entry 3 follows entry 1"),
+        (
+            Kind.ENTRIES,
+            msgpack.packb([(1, 1, 0, b""), (3, 1, 0, b"")]),
+            "entries 1 to 3 of one batch are not consecutive",
+        ),
         (Kind.ENTRIES, msgpack.packb([(1, 2, 0, b""), (2, 1, 0, b"")]), "entry 2 has term 1"),
         (Kind.ENTRIES, msgpack.packb([(1, 1, 0)]), "no entry"),
+        (Kind.ENTRIES, msgpack.packb([(1, 1, 0, b""), 7]), "no entry"),
+        (Kind.ENTRIES, msgpack.packb([(0, 1, 0, b"")]), "out of range"),
+        (Kind.ENTRIES, msgpack.packb([(1, -1, 0, b"")]), "out of range"),
         (Kind.ENTRIES, msgpack.packb([(1, 1, 0, "text")]), "no entry"),
         (Kind.HARD_STATE, msgpack.packb((1, 2)), "three numbers"),
         (Kind.HARD_STATE, msgpack.packb((1, 2, -3)), "three numbers"),
