@@ -211,8 +211,9 @@ class Node:
         self.raft.member_unreachable(member)
 
     def hand_over(self) -> bool:
-        """Asks another member to lead. False: nobody can."""
-        return self.raft.transfer_leadership() != NO_MEMBER
+        """Asks another member to lead, and the next one when that does not answer. False: this member does not lead,
+        or nobody else can."""
+        return self.raft.transferee != NO_MEMBER or self.raft.transfer_leadership() != NO_MEMBER
 
     def flush(self) -> bool:
         """Everything that can be done now, in the order that safety rests on. True: call again soon, there is more

@@ -252,11 +252,10 @@ class Server:
 
     async def stop_gracefully(self) -> None:
         """Another member leads before this one goes; what is in flight is finished and answered."""
-        if self.node.raft.is_leader and self.node.hand_over():
+        deadline = self._loop.time() + HAND_OVER_SECONDS
+        while self._loop.time() < deadline and self.node.hand_over():
             self._wake()
-            deadline = self._loop.time() + HAND_OVER_SECONDS
-            while self.node.raft.is_leader and self._loop.time() < deadline:  # noqa: ASYNC110  raft knows no events
-                await asyncio.sleep(self._tick_seconds / 2)
+            await asyncio.sleep(self._tick_seconds / 2)
         await asyncio.gather(*(http.close(GRACE_SECONDS) for http in self._https))
         await self._close()
         await self._lanes.close()
@@ -329,9 +328,13 @@ async def _serve_opened(settings: Settings, opened: Opened, started: Callable[[S
         started(server)
     why = await server.stopping
     if why is None:
-        await server.stop_gracefully()
-        log.info("stopped")
-        return EXIT_OK
+        try:
+            await server.stop_gracefully()
+        except StorageError as problem:
+            why = str(problem)
+        else:
+            log.info("stopped")
+            return EXIT_OK
     log.error("must stop", why=why)
     await server.stop_at_once()
     return EXIT_FAILED

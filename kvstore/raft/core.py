@@ -124,7 +124,7 @@ class Raft(State):
             if isinstance(message, VoteResponse) and message.pre and message.granted:
                 return message.term == self.term + 1  # an answer in the term that we asked about
             from_leader = isinstance(message, (AppendRequest, HeartbeatRequest, SnapshotRequest, TimeoutNow))
-            led = self.role is Role.LEADER
+            led = self.role is Role.LEADER and self.transferee == NO_MEMBER  # the higher term may be the transferee's
             roles.become_follower(self, message.term, message.sender if from_leader else NO_MEMBER)
             if led and not from_leader:
                 # Someone is stuck in a higher term. Only an election brings it back, and we had better win it

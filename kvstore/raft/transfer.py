@@ -6,7 +6,7 @@ take over within an election timeout, the leader goes on as before.
 
 from __future__ import annotations
 
-from .progress import Progress
+from .progress import Progress, ProgressState
 from .state import State
 from .types import NO_MEMBER, Role, TimeoutNow
 
@@ -25,13 +25,14 @@ def begin(state: State, to: int) -> int:
 
 
 def _furthest_voter(state: State) -> int:
+    """Of two that are as far, one that is probed may just have gone: the other one."""
     horizon = state.now - state.config.election_ticks
     candidates = [
-        (progress.match, member)
+        (progress.match, progress.state is ProgressState.REPLICATE, member)
         for member, progress in state.progress.items()
         if member in state.configuration.voters and member != state.member_id and progress.heard > horizon
     ]
-    return max(candidates, default=(0, NO_MEMBER))[1]
+    return max(candidates, default=(0, False, NO_MEMBER))[2]
 
 
 def continue_with(state: State, progress: Progress) -> None:
