@@ -21,6 +21,7 @@ from kvstore.http.v2.watches import BACKLOG, Watch
 IDLE_SECONDS = 3630.0  # a kept-alive connection without a request
 MAX_CONNECTIONS = 65_536
 ACCEPT_QUEUE = 1_024
+SHORTEST_GRACE = 0.001  # seconds; aiohttp takes 0 for "without limit"
 ANY_ORIGIN = frozenset(("*",))
 
 
@@ -91,7 +92,7 @@ class Http:
             watch = cast(Connection, connection).watch
             if watch is not None:
                 watch.finish()
-        await self._server.shutdown(grace)
+        await self._server.shutdown(max(grace, SHORTEST_GRACE))
         await self._listener.wait_closed()
         self._listener = None
 

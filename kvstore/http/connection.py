@@ -241,7 +241,7 @@ class WatchReply:
             return
         try:
             await self._ended
-        finally:
+        finally:  # also when the connection is lost: aiohttp then cancels its task, and so this
             self._watch.cancel()
             self._connection.watch = None
 
@@ -328,12 +328,6 @@ class Connection(web.RequestHandler):
         if not self._messages:
             self._close = True  # aiohttp's word for: this request is the last
         return True
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        if self.watch is not None:
-            self.watch.cancel()
-            self.watch = None
-        super().connection_lost(exc)
 
     def handle_error(
         self,

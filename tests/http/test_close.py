@@ -45,12 +45,15 @@ async def test_a_request_in_flight_is_answered(http: Http, client: RawClient, ba
     await closing
 
 
-async def test_after_the_grace_a_stuck_request_is_dropped(http: Http, client: RawClient, backend: LocalBackend) -> None:
+@pytest.mark.parametrize("grace", [0.0, 0.01])
+async def test_after_the_grace_a_stuck_request_is_dropped(
+    http: Http, client: RawClient, backend: LocalBackend, grace: float
+) -> None:
     backend.is_stuck = True
     client.send(put("/a", "value=1"))
     await backend.called.wait()
     async with asyncio.timeout(DEADLINE):
-        await http.close(grace=0.01)
+        await http.close(grace)
     assert await client.is_closed()
     assert backend.pending[0].cancelled()
 

@@ -57,6 +57,31 @@ async def test_pipelined_requests_are_answered_in_order(client: RawClient) -> No
         assert f'"value":"{n}"'.encode() in (await client.response()).body
 
 
+async def test_a_client_that_does_not_read_gets_no_more_answers_made(
+    connect: Connect, backend: LocalBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answers wait in the sockets and in one transport's buffer, not all in the server's memory."""
+    slow, quick = await connect(), await connect()
+    await quick.ask(put("/big", "value=" + "x" * 1_000_000))
+    reads = 0
+
+    def now() -> int:  # asked once for each GET of a key
+        nonlocal reads
+        reads += 1
+        return 0
+
+    monkeypatch.setattr(backend, "now", now)
+    slow.writer.transport.pause_reading()  # type: ignore[attr-defined]  # it is a full transport
+    slow.send(request("GET /v2/keys/big") * 30)
+    for _ in range(200):
+        await quick.ask(request("GET /version"))
+    assert 1 <= reads < 15
+    slow.writer.transport.resume_reading()  # type: ignore[attr-defined]
+    for _ in range(30):
+        assert len((await slow.response()).body) > 1_000_000
+    assert reads == 30
+
+
 async def test_pipelining_after_a_long_poll_waits_for_it(connect: Connect) -> None:
     client, writer = await connect(), await connect()
     client.send(request("GET /v2/keys/a?wait=true") + request("GET /version"))
@@ -146,14 +171,16 @@ async def test_other_methods_are_405_and_the_connection_stays(client: RawClient,
 
 
 async def test_the_rest_of_a_body_is_never_taken_for_a_request(client: RawClient, backend: LocalBackend) -> None:
-    """A request line of ours inside a body, followed by garbage that sends the parser to its second try."""
-    inside = b"x /version HTTP/1.1\r\nHost: x\r\n\r\nPUT /v2/keys/b?value=1 HTTP/1.1\r\nHost: x\r\n\r\n"
+    """Requests inside a body, then a method that sends the parser to its second try and would be their body."""
+    inside = (
+        b"x /version HTTP/1.1\r\nHost: x\r\n\r\nPUT /v2/keys/b?value=1 HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n"
+    )
     client.send(request("PUT /v2/keys/a", FORM, f"Content-Length: {len(inside)}", "Expect: 100-continue"))
     await client.response()
-    client.send(inside + b"foo /version HTTP/1.1\r\nHost: x\r\n\r\n")
+    client.send(inside + b"foo")
     assert (await client.response()).status == 201
     assert (await client.response()).status == 400
-    assert b"/b" not in [view.key for view in backend.store.get(b"/", True, True, 0).nodes or ()]
+    assert [view.key for view in backend.store.get(b"/", True, True, 0).nodes or ()] == [b"/a"]
     assert await client.is_closed()
 
 
@@ -215,7 +242,7 @@ async def test_a_long_target_within_the_limit(client: RawClient) -> None:
 class TestLimits:
     @pytest.fixture
     def settings(self) -> Settings:
-        return Settings(max_request_bytes=100, max_connections=2, idle_seconds=0.05)
+        return Settings(max_request_bytes=100, max_connections=2)
 
     async def test_a_form_of_the_limit_passes_and_one_byte_more_is_too_large(self, client: RawClient) -> None:
         assert (await client.ask(put("/a", "value=" + "x" * 94))).status == 201
@@ -237,9 +264,21 @@ class TestLimits:
         third = await connect()
         assert await third.is_closed()
 
-    async def test_an_idle_connection_is_closed(self, client: RawClient) -> None:
-        assert (await client.ask(request("GET /version"))).status == 200
-        assert await client.is_closed()
+
+class TestIdle:
+    @pytest.fixture
+    def settings(self) -> Settings:
+        return Settings(idle_seconds=0.05)
+
+    async def test_an_idle_connection_is_closed_and_a_watch_is_not_idle(self, connect: Connect) -> None:
+        idle, watching = await connect(), await connect()
+        watching.send(request("GET /v2/keys/a?wait=true"))
+        await watching.head()
+        assert (await idle.ask(request("GET /version"))).status == 200
+        assert await idle.is_closed()
+        writer = await connect()
+        await writer.ask(put("/a", "value=1"))
+        assert b'"value":"1"' in await watching.chunk()
 
 
 class TestHalfClosed:
