@@ -200,12 +200,20 @@ class Cluster:
         """Hands one message over, wherever it was; nothing to a member that is down or behind a cut."""
         receiver = self.members.get(message.to)
         if receiver is None or receiver.core is None or (message.sender, message.to) in self.cuts:
+            self.lose(message)
             return
         receiver.core.step(message)
+        self._report_snapshot(message, True)
+        receiver.pump()
+
+    def lose(self, message: Message) -> None:
+        self._report_snapshot(message, False)
+
+    def _report_snapshot(self, message: Message, ok: bool) -> None:
+        """A snapshot is streamed by the sender's driver, which always knows how that ended."""
         sender = self.members[message.sender]
         if isinstance(message, SnapshotRequest) and sender.core is not None:
-            sender.core.snapshot_sent(message.to, True)
-        receiver.pump()
+            sender.core.snapshot_sent(message.to, ok)
 
     def deliver_where(self, wanted: Callable[[Message], bool]) -> int:
         """Delivers what is under way now and wanted, in order, but not what comes of it."""

@@ -34,6 +34,7 @@ and then, with everything standing still in between:
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,9 @@ _DEFAULTS = {"election_ticks": 10, "heartbeat_ticks": 1, "stagger_ticks": 2}
 
 
 class Scenario:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, planted: frozenset[str] = frozenset()) -> None:
         self._path = path
+        self._planted = planted
         self._voters: list[int] = []
         self._learners: list[int] = []
         self._strangers: list[int] = []
@@ -94,7 +96,7 @@ class Scenario:
         self._disks[int(words[0])] = Disk(HardState(**state), None, entries)
 
     def _do_start(self, words: list[str]) -> None:
-        config = Config(**self._settings)  # type: ignore[arg-type]
+        config = replace(Config(planted=self._planted), **self._settings)  # type: ignore[arg-type]
         self._cluster = Cluster(
             self._voters, learners=self._learners, strangers=self._strangers, config=config, disks=self._disks
         )
@@ -162,6 +164,8 @@ class Scenario:
         lost = [message for message in self.cluster.network if wanted(message)]
         assert lost, "there is no such message"
         self.cluster.network = [message for message in self.cluster.network if message not in lost]
+        for message in lost:
+            self.cluster.lose(message)
 
     def _do_repeat(self, words: list[str]) -> None:
         copies = list(filter(_wanted(words), self.cluster.network))

@@ -30,12 +30,11 @@ def test_safety_and_convergence(seed: int, size: int) -> None:
 
 @pytest.mark.parametrize("bug", PlantedBug)
 def test_every_planted_bug_is_found(bug: PlantedBug) -> None:
-    for seed in range(150):
-        walk = Walk(seed, planted=frozenset({bug}), quiet=True)
+    for seed in range(300):
+        # The same walk without the bug is sound: it is the bug that is found, not the weather.
+        Walk(seed, weather=bug).run(1_000)
         try:
-            walk.run(1_500)
-        except AssertionError as violation:
-            # An invariant of the core itself may notice first: what was committed is being replaced.
-            assert isinstance(violation, Violation) or "committed" in str(violation)
+            Walk(seed, weather=bug, planted=True).run(1_000)
+        except Violation:
             return
     pytest.fail(f"{bug} went unnoticed")

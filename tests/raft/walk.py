@@ -6,9 +6,10 @@ snapshots, and the configuration changes. Nothing here knows the algorithm; Clus
 
 from __future__ import annotations
 
+from contextlib import suppress
 from random import Random
 
-from kvstore.raft.config import Config
+from kvstore.raft.config import Config, PlantedBug
 from kvstore.raft.errors import ProposalRefused
 
 from .cluster import Cluster, Member
@@ -35,25 +36,35 @@ _STEPS = {
 }
 
 
+# Each bug shows itself in its own weather only: a vote that is forgotten when a voter crashes between two candidates,
+# counting old terms when leaders die one after the other before they could send what they had appended.
+_WEATHER = {
+    PlantedBug.VOTE_NOT_PERSISTED: {"deliver": 60, "duel": 2, "topple": 2, "flicker": 4, "restart": 20, "tick": 2},
+    PlantedBug.COMMIT_OLD_TERM: {"deliver": 60, "topple": 12, "restart": 16, "duel": 4},
+    PlantedBug.STALE_READ: _STEPS,
+    PlantedBug.ACK_BEFORE_FSYNC: _STEPS | {"crash": 8, "restart": 16},
+}
+
+
 class Walk:
-    def __init__(self, seed: int, size: int = 3, planted: frozenset[str] = frozenset(), quiet: bool = False) -> None:
-        """`quiet` leaves out what changes the configuration, so that seeds stay comparable."""
+    def __init__(self, seed: int, size: int = 3, weather: PlantedBug | None = None, planted: bool = False) -> None:
+        """`weather` is that of a bug, with a configuration that stays; `planted` plants the bug as well."""
         config = Config(
             election_ticks=10,
             heartbeat_ticks=2,
             stagger_ticks=1,
-            max_append_bytes=80,
-            max_inflight=4,
+            max_append_bytes=1 if weather else 80,
+            max_inflight=1 if weather else 4,
             max_uncommitted_bytes=1_000,
             max_entry_bytes=100,
-            planted=planted,
+            planted=frozenset({weather} if weather and planted else ()),
         )
         self.random = Random(seed)
-        strangers = () if quiet else (size + 1,)
+        strangers = () if weather else (size + 1,)
         self.cluster = Cluster(range(1, size + 1), strangers=strangers, config=config, seed=seed)
-        weights = dict(_STEPS)
-        if quiet:
-            del weights["change"]
+        weights = dict(_WEATHER[weather] if weather else _STEPS)
+        if weather:
+            weights["change"] = 0
         self._names, self._weights = list(weights), list(weights.values())
         self._written = 0
         self._contexts = 0
@@ -96,7 +107,7 @@ class Walk:
 
     def _lose(self) -> None:
         if self.cluster.network:
-            self.cluster.network.pop(self.random.randrange(len(self.cluster.network)))
+            self.cluster.lose(self.cluster.network.pop(self.random.randrange(len(self.cluster.network))))
 
     def _repeat(self) -> None:
         if self.cluster.network:
@@ -129,10 +140,8 @@ class Walk:
         if member is not None:
             self._written += 1
             payloads = [f"{self._written}.{number}".encode() for number in range(self.random.randrange(1, 4))]
-            try:
+            with suppress(ProposalRefused):
                 member.raft.propose(payloads)
-            except ProposalRefused:
-                pass
 
     def _read(self) -> None:
         member = self._member()
@@ -149,6 +158,32 @@ class Walk:
         down = [member for member in self.cluster.members.values() if member.core is None]
         if down:
             self.random.choice(down).start()
+
+    def _topple(self) -> None:
+        """A leader dies before all it has is committed, what it sent may die with it, and the others know at once."""
+        leaders = [member for member in self.cluster.up if member.raft.is_leader]
+        leaders = [member for member in leaders if member.raft.commit < member.raft.last_index]
+        if not leaders:
+            return
+        leader = self.random.choice(leaders)
+        leader.sync()
+        leader.crash()
+        if self.random.random() < 0.5:
+            self.cluster.network = [message for message in self.cluster.network if message.sender != leader.member_id]
+        self._duel()
+
+    def _duel(self) -> None:
+        """Everyone has lost the connection to the leader, and two campaign at once."""
+        for member in self.cluster.up:
+            member.raft.leader_unreachable(member.raft.leader)
+        for member in self.random.sample(self.cluster.up, min(2, len(self.cluster.up))):
+            member.raft.campaign()
+
+    def _flicker(self) -> None:
+        member = self._member()
+        if member is not None:
+            member.crash()
+            member.start()
 
     def _cut(self) -> None:
         first, second = self.random.sample(sorted(self.cluster.members), 2)
@@ -182,7 +217,5 @@ class Walk:
                 self.random.choice("++~-") + str(number)
                 for number in self.random.sample(sorted(self.cluster.members), self.random.randrange(1, 3))
             ]
-            try:
+            with suppress(ProposalRefused):
                 member.raft.propose_configuration(" ".join(words).encode())
-            except ProposalRefused:
-                pass
