@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from random import Random
 
 import msgpack
@@ -356,6 +356,40 @@ def test_what_only_the_page_cache_held_is_made_durable_before_it_is_believed() -
         assert reopen(files)[1].entries == entries(1, 3)
 
 
+def test_a_crash_of_such_a_start_makes_no_debt_of_what_was_never_acknowledged() -> None:
+    for seed in range(20):
+        for at in range(1, 7):
+            files, wal = new_log(seed)
+            files.crash_in(4)
+            with pytest.raises(SimCrash):
+                wal.append(None, entries(1, 3))
+            files.stop()
+            files.crash_in(at)
+            with pytest.raises(SimCrash):
+                WAL.open(files, FOLDER, snapshot=None, segment_bytes=SMALL)
+            files.crash()
+            found = reopen(files)[1]
+            assert found.promised is None
+            assert found.entries in ([], entries(1, 3))
+
+
+def test_a_full_segment_that_only_the_page_cache_held_is_made_durable_before_the_next_is_used() -> None:
+    for seed in range(10):
+        for at in range(10, 20):
+            files, wal = new_log(seed)
+            while wal._segment.has_room(800):
+                wal.append(None, entries(wal.last_index + 1, 10))
+            last = wal.last_index
+            files.crash_in(at)
+            with suppress(SimCrash):
+                wal.append(None, entries(last + 1, 10))
+            wal, found = reopen(files)
+            assert found.entries[:last] == entries(1, last)
+            wal.append(None, entries(last + 1, 11))
+            files.crash()
+            assert reopen(files)[1].entries == entries(1, last + 11)
+
+
 def test_a_torn_batch_is_cut_noted_and_zeroed() -> None:
     cut = 0
     for seed in range(20):
@@ -415,6 +449,7 @@ def test_a_vote_in_the_batch_that_was_cut_away_is_kept() -> None:
     wal.append(HardState(2, 5, 0), [])
     del files.content(last_segment(files))[RECORDS_AT:]
     assert reopen(files)[1].hard_state == HardState(2, 5, 0)
+    assert reopen(files)[1].hard_state == HardState(2, 5, 0), "what the first start learned is there for the second"
 
 
 def test_the_two_slots_of_the_watermark_lie_in_pages_of_their_own() -> None:
