@@ -1,28 +1,55 @@
 # The one door: `make run` serves, `make test` tests, `make help` lists the rest.
 PYTHON ?= python3
+ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help run cluster check test sim bench conformance clean
+.PHONY: help run cluster check lock-check test sim bench conformance clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  ARGS=... is handed on: make run ARGS='--log-level debug', make test ARGS='-k watch'"
 
+# The constraints hold for the build as well, which pip does apart from the installation.
 $(READY): pyproject.toml constraints.txt
-	@test -d $(VENV) || { echo "making $(VENV) ..."; $(PYTHON) -m venv $(VENV); }
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is not installed (Debian: apt-get install python3 python3-venv)"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) -V); choose another one: make PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "make: $(PYTHON) cannot make virtual environments (Debian: apt-get install python3-venv)"; exit 1; }
+	@test -x $(BIN)/pip || { echo "making $(VENV) ..."; $(PYTHON) -m venv --clear $(VENV); }
 	@echo "installing kvstore and its dependencies ..."
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
 run: $(READY)  ## serve a single member on 127.0.0.1:2379, data in run/default
-	@mkdir -p run && exec $(BIN)/kvstored --data-dir run/default
+	@mkdir -p run
+	@exec $(BIN)/kvstored --data-dir run/default $(ARGS)
 
-check: $(READY)  ## ruff, mypy, layering
-	@$(BIN)/ruff check .
+cluster: $(READY)  ## serve three members on 127.0.0.1:2379, :22379 and :32379, data in run/cluster
+	@exec $(BIN)/python -m tests.cluster
+
+check: $(READY) lock-check  ## ruff, mypy, layering, pinned versions
+	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy --no-error-summary
-	@$(BIN)/lint-imports --no-logo >/tmp/lint-imports.$$$$ 2>&1 || { cat /tmp/lint-imports.$$$$; exit 1; }; rm -f /tmp/lint-imports.$$$$
+	@found=$$($(BIN)/lint-imports --no-logo 2>&1) || { echo "$$found"; exit 1; }
+
+lock-check: $(READY)
+	@missing=$$($(BIN)/pip freeze --exclude-editable | grep -vixFf constraints.txt) || true; \
+		test -z "$$missing" || { echo "make: not in constraints.txt, but installed:"; echo "$$missing"; exit 1; }
 
 test: $(READY)  ## all tests
-	@$(BIN)/pytest
+	@exec $(BIN)/pytest $(ARGS)
+
+sim: $(READY)  ## 1,000 seeds of whole clusters in the simulator; one again: ARGS='--seed 7'
+	@exec $(BIN)/python -m tests.sim $(ARGS)
+
+conformance: $(READY)  ## replay etcd's recordings against ours
+	@exec $(BIN)/pytest tests/conformance $(ARGS)
+
+bench: $(READY)  ## PUT and GET a second, ours and etcd's; needs wrk
+	@exec $(BIN)/python -m benchmarks.throughput $(ARGS)
+
+clean:  ## remove what was made, and the data of `make run` and `make cluster`
+	@rm -rf $(VENV) run build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

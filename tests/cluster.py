@@ -82,7 +82,7 @@ class Member:
                 arguments,
                 stdout=output or log,
                 stderr=subprocess.STDOUT,
-                env=_environment(),
+                env=environment(),
                 start_new_session=True,
             )
 
@@ -234,7 +234,7 @@ def free_ports(address: str, count: int) -> list[int]:
         return ports
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Ours, without what would change a server's settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ETCD_")}
     return kept | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "cmd")))}
@@ -250,7 +250,7 @@ Three members serve on {urls}. Try:
   curl -L {first}/v2/keys/message -XPUT -d value=hello
   curl -L {second}/v2/keys/message
   curl -L '{third}/v2/keys/message?wait=true'      # waits for the next change
-  curl -L {second}/v2/members
+  curl -L {second}/health
 
 Data and logs are in {folder}. Ctrl-C stops all three.
 """

@@ -1,0 +1,1 @@
+"""Measurements against real servers; `make bench` runs them."""
