@@ -44,6 +44,7 @@ class Replayed(NamedTuple):
 
     recovered: Recovered
     names: list[SegmentName]  # the segments in use, oldest first
+    before: Scan | None  # the segment before the tail
     tail: Scan  # the segment that is written next; its records are applied already
     ending: Ending
     leftover: SegmentName | None  # a successor that was created and never used
@@ -73,7 +74,7 @@ def replay(files: Files, folder: str, snapshot: SnapshotMeta | None) -> Replayed
     names = segment_names(files, folder)
     state = _Replay(folder, snapshot)
     leftover = None
-    last = None
+    before = last = None
     for name in names:
         found = scan(files, folder, name)
         if last is not None and not last.next_sequence:
@@ -82,7 +83,7 @@ def replay(files: Files, folder: str, snapshot: SnapshotMeta | None) -> Replayed
             leftover = name
             break
         state.follow(last, found)
-        last = found._replace(records=[])  # one segment's records in memory at a time
+        before, last = last, found._replace(records=[])  # one segment's records in memory at a time
         for record in found.records:
             state.apply(found.path, record)
     assert last is not None
@@ -93,7 +94,7 @@ def replay(files: Files, folder: str, snapshot: SnapshotMeta | None) -> Replayed
     kept = names[:-1] if leftover else names
     how = ending(last)
     recovered, restarted = state.finish(last, how)
-    return Replayed(recovered, kept, last, how, leftover, state.terms, restarted)
+    return Replayed(recovered, kept, before, last, how, leftover, state.terms, restarted)
 
 
 def early_end(found: Scan, following: SegmentName) -> DamagedWAL:

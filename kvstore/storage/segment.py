@@ -95,11 +95,7 @@ class Segment:
                     file.pwrite(watermark.pack(), watermark.offset)
                     file.datasync()
                 file.allocate(found.birth.capacity)
-                if found.filled > found.end:
-                    file.pwrite(bytes(found.filled - found.end), found.end)
-                # What was read may be in the page cache alone, if only the process died. It must be on the disk
-                # before a watermark calls it durable.
-                file.datasync()
+                rewrite(file, found)
                 for following in (serial + 1, serial + 2):  # both slots: none may speak of what was cut
                     watermark = Watermark(following, point, point, *owed)
                     file.pwrite(watermark.pack(), watermark.offset)
@@ -161,6 +157,19 @@ class Segment:
         start = max(self._zeroed, self._end)
         self._zeroed = min(end + ZERO_AHEAD, self._capacity)
         self._file.pwrite(bytes(self._zeroed - start), start)
+
+
+def rewrite(file: File, found: Scan) -> None:
+    """Makes durable what was read behind the watermark, and zero what follows the last record. OSError.
+
+    If only the process died, it may be in the page cache alone; after a failed fsync that cache even calls it clean,
+    so that another fsync would do nothing. Hence it is written again, before any watermark calls it durable.
+    """
+    start = min(found.watermark.durable.offset, found.end)
+    chunk = bytes(found.buffer[start : found.end]) + bytes(found.filled - found.end)
+    if chunk:
+        file.pwrite(chunk, start)
+    file.datasync()
 
 
 def _framed(batch: Iterable[tuple[int, bytes]], chain: int) -> tuple[bytes, int]:

@@ -32,7 +32,7 @@ from kvstore.storage.files import Files
 from kvstore.storage.layout import RECORDS_AT, SUFFIX, TEMPORARY, Identity, Point, SegmentName
 from kvstore.storage.records import MAX_PAYLOAD, NEXT_BYTES, Kind, pack_hard_state, pack_meta, pack_next
 from kvstore.storage.replay import Recovered, Replayed, replay, restarts
-from kvstore.storage.segment import Batch, Segment, batch_bytes
+from kvstore.storage.segment import Batch, Segment, batch_bytes, rewrite
 from kvstore.storage.terms import Terms
 
 SEGMENT_BYTES = 64 << 20
@@ -234,10 +234,10 @@ def _repaired(files: Files, folder: str, found: Replayed) -> Segment:
             if name.endswith(SUFFIX + TEMPORARY) or name == str(found.leftover):
                 files.unlink(f"{folder}/{name}")
         files.sync_folder(folder)
-        for older in found.names[-2:-1]:  # if only the process died, its last record may not be on the disk yet
-            file = files.open(f"{folder}/{older}", write=True)
+        if found.before is not None:  # the record that names the tail may not be on the disk yet
+            file = files.open(found.before.path, write=True)
             try:
-                file.datasync()
+                rewrite(file, found.before)
             finally:
                 file.close()
     except OSError as error:

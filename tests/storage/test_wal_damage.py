@@ -12,7 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvstore.raft.types import HardState
-from kvstore.storage.errors import RESTORE, DamagedWAL, MissingSegment, Refused, UnknownFormat, WrongIdentity
+from kvstore.storage.errors import (
+    RESTORE,
+    DamagedWAL,
+    DiskFailed,
+    MissingSegment,
+    Refused,
+    UnknownFormat,
+    WrongIdentity,
+)
 from kvstore.storage.layout import PAGE, RECORDS_AT, Point, Watermark
 from kvstore.storage.records import Kind
 from kvstore.storage.replay import Recovered
@@ -354,6 +362,23 @@ def test_what_only_the_page_cache_held_is_made_durable_before_it_is_believed() -
         assert found.entries == entries(1, 3)
         files.crash()
         assert reopen(files)[1].entries == entries(1, 3)
+
+
+def test_what_a_failed_fsync_left_in_the_page_cache_alone_is_written_again() -> None:
+    """The cache calls those pages clean: an fsync by the next process would do nothing and report success."""
+    for seed in range(10):
+        files, wal = new_log(seed)
+        while wal._segment.has_room(800):
+            wal.append(None, entries(wal.last_index + 1, 10))
+        last = wal.last_index
+        files.fail("datasync", wal.segments[-1] if seed % 2 else "")
+        with pytest.raises(DiskFailed):
+            wal.append(None, entries(last + 1, 1 if seed % 3 else 10))
+        found = reopen(files)[1]
+        files.crash()
+        assert reopen(files)[1].entries == found.entries
+        wal, found = reopen(files)
+        assert (found.promised, found.entries[:last]) == (None, entries(1, last))
 
 
 def test_a_crash_of_such_a_start_makes_no_debt_of_what_was_never_acknowledged() -> None:
