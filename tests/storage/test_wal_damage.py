@@ -371,9 +371,9 @@ def test_what_a_failed_fsync_left_in_the_page_cache_alone_is_written_again() -> 
         while wal._segment.has_room(800):
             wal.append(None, entries(wal.last_index + 1, 10))
         last = wal.last_index
-        files.fail("datasync", wal.segments[-1] if seed % 2 else "")
+        files.fail("datasync", f"{FOLDER}/{wal.segments[-1]}")
         with pytest.raises(DiskFailed):
-            wal.append(None, entries(last + 1, 1 if seed % 3 else 10))
+            wal.append(None, entries(last + 1, 1 if seed % 3 else 10, size=80))  # ten do not fit any more
         found = reopen(files)[1]
         files.crash()
         assert reopen(files)[1].entries == found.entries
@@ -400,14 +400,14 @@ def test_a_crash_of_such_a_start_makes_no_debt_of_what_was_never_acknowledged() 
 
 def test_a_full_segment_that_only_the_page_cache_held_is_made_durable_before_the_next_is_used() -> None:
     for seed in range(10):
-        for at in range(10, 20):
+        for at in range(8, 18):
             files, wal = new_log(seed)
             while wal._segment.has_room(800):
                 wal.append(None, entries(wal.last_index + 1, 10))
             last = wal.last_index
             files.crash_in(at)
             with suppress(SimCrash):
-                wal.append(None, entries(last + 1, 10))
+                wal.append(None, entries(last + 1, 10, size=80))
             wal, found = reopen(files)
             assert found.entries[:last] == entries(1, last)
             wal.append(None, entries(last + 1, 11))
