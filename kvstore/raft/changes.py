@@ -22,14 +22,22 @@ def apply(state: State, changes: Sequence[Change]) -> Configuration:
         replication.fill(state)  # whoever is removed by this hears at least that it is committed
     roles.set_configuration(state, configuration)
     if state.role is Role.LEADER:
-        if state.member_id in configuration.voters or configuration.is_joint:
-            replication.advance_commit(state)
-            reads.confirm(state)  # fewer may be enough now
-        else:
-            # It led until its own removal was committed (dissertation 4.2.2); now it has no say any more.
-            transfer.leave_to_furthest(state)
-            roles.become_follower(state, state.term, NO_MEMBER)
+        if not state.has_vote and not state.retires_at:
+            # Whoever acknowledges this entry has got it with a commit that covers the change, and has both on disk.
+            state.retires_at = state.log.append_payloads(state.term, EntryKind.COMMAND, (b"",))
+        replication.advance_commit(state)
+        reads.confirm(state)  # fewer may be enough now
     return configuration
+
+
+def retire_if_due(state: State) -> None:
+    """A leader that has no vote any more steps down (dissertation 4.2.2), but not before a quorum of those that
+    remain know that it has none: left alone with a change that they cannot know to be committed, they would go on
+    asking for its vote. It takes no proposals meanwhile.
+    """
+    if state.role is Role.LEADER and 0 < state.retires_at <= state.applied:
+        transfer.leave_to_furthest(state)
+        roles.become_follower(state, state.term, NO_MEMBER)
 
 
 def leave_if_due(state: State) -> None:

@@ -268,6 +268,7 @@ class Raft(State):
         """The state machine holds everything up to `index`."""
         self.log.applied_to(index)
         configuration_changes.leave_if_due(self)
+        configuration_changes.retire_if_due(self)
 
     def apply_configuration(self, changes: Sequence[Change]) -> Configuration:
         """Called while a CONFIGURATION entry is applied, before applied_to() for it; () leaves the joint one.

@@ -48,7 +48,7 @@ def leader_unreachable(state: State, leader: int) -> None:
         return
     state.leader = NO_MEMBER
     others = sorted((state.configuration.voters | state.configuration.outgoing) - {leader})
-    if state.member_id in others:
+    if state.has_vote:
         state.quick_left = state.config.quick_retries
         rank = others.index(state.member_id)
         roles.set_quick_timeout(state, 1 + rank * state.config.stagger_ticks + state.random.randrange(2))

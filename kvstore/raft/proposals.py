@@ -59,7 +59,7 @@ def _holds_too_large(state: State, payloads: Sequence[bytes]) -> bool:
 
 
 def _why_not(state: State, kind: EntryKind, payloads: Sequence[bytes]) -> Refusal | None:
-    if state.transferee != NO_MEMBER:
+    if state.transferee != NO_MEMBER or state.retires_at:
         return Refusal.TRANSFERRING
     if _holds_too_large(state, payloads):
         return Refusal.ENTRY_TOO_LARGE

@@ -39,12 +39,14 @@ def become_follower(state: State, term: int, leader: int) -> None:
     state.votes.clear()
     if leader != NO_MEMBER:
         state.quick_left = 0
+        state.former_voter = False
     set_timeout(state)
 
 
 def _lay_down_leadership(state: State) -> None:
     state.progress = {}
     state.transferee = NO_MEMBER
+    state.retires_at = 0
     state.proposals_seen.clear()
     # Whoever asked for these asks again: nobody can confirm them in this term any more.
     state.waiting_reads.clear()
@@ -84,11 +86,15 @@ def become_leader(state: State) -> None:
     state.term_start = state.log.append_payloads(state.term, EntryKind.COMMAND, (b"",))
     # The log may hold a change of an earlier leader: it is settled once this term's own entry is applied.
     state.pending_change = state.term_start
+    if not state.has_vote:
+        state.retires_at = state.term_start
     _follow_members(state)
 
 
 def set_configuration(state: State, configuration: Configuration) -> None:
+    had_vote = state.has_vote
     state.configuration = configuration
+    state.former_voter = had_vote and not state.has_vote
     state.members = configuration.members
     state.quorum = Quorum(configuration)
     if state.role is Role.LEADER:

@@ -35,6 +35,7 @@ class State:
         "config",
         "configuration",
         "elapsed",
+        "former_voter",
         "heartbeat_elapsed",
         "leader",
         "log",
@@ -56,6 +57,7 @@ class State:
         "random",
         "reads",
         "refusals",
+        "retires_at",
         "role",
         "round",
         "round_acks",
@@ -90,6 +92,9 @@ class State:
         self.quorum = Quorum(self.configuration)
         self.role = Role.FOLLOWER
         self.leader = NO_MEMBER  # of this term, as far as known
+
+        # It voted until the change applied last, and heard from no leader since; see `is_electable`.
+        self.former_voter = False
 
         # Hard state; what was offered to the disk and what came back lag behind it, in this order.
         self.term = hard_state.term
@@ -127,6 +132,7 @@ class State:
         self.progress: dict[int, Progress] = {}  # of every member, itself included; empty unless leader
         self.term_start = 0  # the no-op that opens this term; nothing may be read before it is committed
         self.pending_change = 0  # no change may be proposed before this index is applied
+        self.retires_at = 0  # a leader without a vote: once this is applied, its successors know all they must
         self.proposals_seen: dict[tuple[int, int], int] = {}  # (sender, session): the last sequence taken
         self.transferee = NO_MEMBER
         self.transfer_elapsed = 0
@@ -171,16 +177,23 @@ class State:
         return self.promised is not None
 
     @property
+    def has_vote(self) -> bool:
+        return self.member_id in self.configuration.voters or self.member_id in self.configuration.outgoing
+
+    @property
     def is_electable(self) -> bool:
         """Whether this member may campaign at all: a voter, in possession of what it promised and of its snapshot.
+
+        A member that has just lost its vote may still be needed (dissertation 4.2.2): it knows that the change is
+        committed, those that remain may not, and its log may be the longer one. So it stands by until it hears from
+        a leader, and if elected it leads just long enough to tell them (changes.retire_if_due).
 
         It must also have applied every configuration change that it knows to be committed: with a configuration
         two changes old its majority need not overlap with the present one.
         """
-        voter = self.member_id in self.configuration.voters or self.member_id in self.configuration.outgoing
         log = self.log
         return (
-            voter
+            (self.has_vote or self.former_voter)
             and not self.lost_promise
             and log.applied >= log.start_index
             and not log.holds_configuration(log.applied + 1, log.committed)
