@@ -9,6 +9,8 @@ figures compare servers; they say little about what a network would allow.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import http.client
 import json
 import os
 import platform
@@ -18,12 +20,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.cluster import ETCD, KVSTORED, ROOT, Cluster, ClusterError, Member
 
+KEYS = 1000  # of both threads of wrk together; the scripts in wrk/ count alike
+FILLERS = 8  # connections that write them before
 SCRIPTS = Path(__file__).parent / "wrk"
 RESULTS = Path(__file__).parent / "results"
 #: Both take snapshots equally often, which etcd's own default of 100,000 entries would spare it.
@@ -75,7 +80,8 @@ def _measure_cluster(plan: Plan, server: str, members: int, turn: int) -> Iterat
         tempfile.TemporaryDirectory(prefix="bench-", dir=place) as folder,
         Cluster.of(members, Path(folder), COMMANDS[server]) as cluster,
     ):
-        for verb in ("PUT", "GET"):  # in this order: GET reads what PUT wrote
+        _fill(cluster.leader())
+        for verb in ("PUT", "GET"):
             for connections in plan.connections:
                 found = _wrk(cluster.leader(), verb, connections, plan.seconds)
                 yield Figure(
@@ -91,6 +97,22 @@ def _measure_cluster(plan: Plan, server: str, members: int, turn: int) -> Iterat
                     bad_status=found["bad_status"],
                     socket_errors=found["socket_errors"],
                 )
+
+
+def _fill(member: Member) -> None:
+    """Writes each key once, so that every GET finds one, however slow the PUTs before it were."""
+
+    def write(first: int) -> None:
+        with contextlib.closing(http.client.HTTPConnection(member.address, member.ports.client, timeout=10)) as client:
+            for number in range(first, KEYS, FILLERS):
+                client.request("PUT", f"/v2/keys/bench/{number}?value={number:032}")
+                answer = client.getresponse()
+                answer.read()
+                if answer.status not in (200, 201):
+                    raise CannotMeasure(f"{member.name} answers {answer.status} to a PUT")
+
+    with ThreadPoolExecutor(FILLERS) as pool:
+        list(pool.map(write, range(FILLERS)))
 
 
 def _wrk(member: Member, verb: str, connections: int, seconds: int) -> dict[str, int]:
