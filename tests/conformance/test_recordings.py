@@ -1,8 +1,8 @@
 """Real etcd's recorded conversations, replayed against ours.
 
 `replay.py` and `scenarios/` are kept as they were recorded. Each case runs `replay.py` as its own process against
-servers of its own, since it compares indices exactly. A new kind of server (a real process, a follower of three) is
-one more parameter of `start`.
+servers of its own, since it compares indices exactly. Here the HTTP floor and the store run in this process; the same
+against whole members is test_members.py.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -58,7 +59,8 @@ def start(request: pytest.FixtureRequest) -> Start:
 
 async def warm_up(endpoint: str) -> None:
     """Raise the index beyond the small literal ones of the scenarios, as it was when they were recorded."""
-    client = await RawClient.connect(int(endpoint.rpartition(":")[2]))
+    url = urlsplit(endpoint)
+    client = await RawClient.connect(url.port or 0, url.hostname or "")
     client.send(b"".join([put("/warm-up", "value=1")] * WARM_UP_WRITES + [request("DELETE /v2/keys/warm-up")]))
     for _ in range(WARM_UP_WRITES + 1):
         assert (await client.response()).status in (200, 201)
@@ -88,6 +90,7 @@ async def replay(endpoints: list[str], scenarios: Path) -> str:
 
 
 def scenarios_of(area: str) -> list[dict[str, Any]]:
+    """All of an area that needs only keys."""
     document = json.loads((HERE / "scenarios" / f"{area}.json").read_text())
     return [scenario for scenario in document["scenarios"] if scenario["name"] not in NOT_KEYS]
 

@@ -1,0 +1,40 @@
+"""Real etcd's recorded conversations, replayed against real processes: a single member, and a follower of three.
+
+Scenarios run one after the other against one server, as they were recorded, and so compare indices exactly; those
+that wait for real seconds have servers of their own beside the others'.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.test_recordings import QUICK, SLOW, replay, scenarios_of
+from tests.system.load import healthy, leader_among
+from tests.system.members import running
+
+FLAGS = ("--event-history", "1000")  # etcd's, which the recordings need
+
+
+@pytest.mark.parametrize("count", [1, 3], ids=["single_member", "follower_of_three"])
+async def test_members_answer_as_recorded(count: int, tmp_path: Path) -> None:
+    async def replay_all(areas: tuple[str, ...]) -> list[str]:
+        folder = tmp_path / areas[0]
+        failures = []
+        async with running(count, folder, FLAGS) as cluster:
+            await healthy(*cluster.members)
+            leader = await leader_among(cluster.members)
+            asked = next((member for member in cluster.members if member is not leader), leader)
+            for area in areas:
+                path = folder / f"{area}.json"
+                path.write_text(json.dumps({"area": area, "scenarios": scenarios_of(area)}))
+                failures.append(await replay([asked.client_url], path))
+            assert all("Traceback" not in member.log for member in cluster.members)
+        return [failure for failure in failures if failure]
+
+    groups = [QUICK, *((area,) for area in SLOW)]
+    found = await asyncio.gather(*(replay_all(group) for group in groups))
+    assert not any(found), "\n".join(failure for failures in found for failure in failures)
