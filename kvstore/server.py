@@ -217,21 +217,21 @@ class Server:
     # --- start and stop -------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Raises OSError when an address cannot be had."""
+        """Raises OSError when an address cannot be had; then nothing was promised to anybody."""
         http = peer_http(self)
         for url in self._settings.listen_peer_urls:
             self._peer_listeners.append(
                 await self._loop.create_server(lambda: Acceptor(self._transport, http), url.host, url.port)
             )
+        settings = HttpSettings(max_request_bytes=self._settings.max_request_bytes, cors=frozenset(self._settings.cors))
+        for url in self._settings.listen_client_urls:
+            self._https.append(await serve_http(self, url.host, url.port, settings=settings))
+            log.info("serves clients", url=url)
         self.node.start()
         self._wake()
         self._tasks = [self._loop.create_task(self._tick()), self._loop.create_task(self._publish())]
         for task in self._tasks:
             task.add_done_callback(self._task_ended)
-        settings = HttpSettings(max_request_bytes=self._settings.max_request_bytes, cors=frozenset(self._settings.cors))
-        for url in self._settings.listen_client_urls:
-            self._https.append(await serve_http(self, url.host, url.port, settings=settings))
-            log.info("serves clients", url=url)
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (problem := task.exception()) is not None:

@@ -8,8 +8,8 @@ cache says can no longer be believed, so the server stops.
 from __future__ import annotations
 
 RESTORE = (
-    "Nothing was changed. Restore this member's data folder from a copy of it, or remove the member from the "
-    "cluster and add it again with an empty data folder"
+    "Nothing was changed. In a cluster, remove this member and add it again with an empty data folder: a copy of an "
+    "earlier moment has forgotten what the member promised since. A member that is alone is restored from a copy"
 )
 
 
@@ -79,7 +79,7 @@ class DiskFailed(StorageError):
 
     def __init__(self, file: str, operation: str, cause: OSError) -> None:
         reason = cause.strerror or str(cause)
-        super().__init__(f"{file}: {operation} failed: {reason}. The server must stop; what was acknowledged is safe.")
+        super().__init__(f"{file}: {operation} failed: {reason}")
         self.file = file
         self.operation = operation
         self.cause = cause
