@@ -46,6 +46,18 @@ def member(member_id: int = 1, **kwargs: object) -> Raft:
     return Raft(CONFIG, member_id, Random(member_id), configuration=THREE, **kwargs)  # type: ignore[arg-type]
 
 
+def alone(config: Config = CONFIG) -> Raft:
+    """The leader of a cluster of one, its first entry committed."""
+    raft = Raft(config, 1, Random(1), configuration=Configuration(voters=frozenset({1})))
+    raft.campaign()
+    for _ in range(2):
+        write = raft.take_write()
+        assert write is not None
+        raft.written(write)
+    assert raft.commit == 1
+    return raft
+
+
 def cluster_led_by_1() -> Cluster:
     cluster = Cluster([1, 2, 3], config=CONFIG)
     cluster[1].campaign()
@@ -184,6 +196,44 @@ def test_only_one_write_at_a_time() -> None:
         raft.written(write)
 
 
+def test_a_leader_counts_itself_only_up_to_what_was_written() -> None:
+    raft = alone()
+    raft.propose([b"a"])
+    write = raft.take_write()
+    raft.propose([b"b"])
+    assert write is not None
+    raft.written(write)
+    assert (raft.last_index, raft.commit) == (3, 2)
+
+
+def test_nobody_leads_before_its_own_vote_is_durable() -> None:
+    raft = Raft(CONFIG, 1, Random(1), configuration=Configuration(voters=frozenset({1, 2, 3, 4, 5})))
+    raft.campaign()
+    for voter in (2, 3):
+        raft.step(VoteResponse(1, voter, 1, True, True))
+    assert raft.role is Role.CANDIDATE
+    write = raft.take_write()
+    for voter in (2, 3, 4):
+        raft.step(VoteResponse(1, voter, 1, True, False))
+    assert raft.term == 1
+    assert not raft.is_leader
+    assert write is not None
+    raft.written(write)
+    assert raft.is_leader
+
+
+# --- elections --------------------------------------------------------------------------------------------------
+
+
+def test_a_late_answer_to_an_earlier_prevote_does_not_count() -> None:
+    raft = member(hard_state=HardState(4, 0, 0))
+    raft.campaign()
+    raft.step(VoteResponse(1, 2, 4, True, True))  # it was asked about term 4, we ask about 5
+    assert raft.role is Role.PRE_CANDIDATE
+    raft.step(VoteResponse(1, 2, 5, True, True))
+    assert (raft.role, raft.term) == (Role.CANDIDATE, 5)
+
+
 # --- restarts ---------------------------------------------------------------------------------------------------
 
 
@@ -207,6 +257,34 @@ def test_a_damaged_log_is_no_reason_to_fail() -> None:
     assert raft.lost_promise
     raft.campaign()
     assert raft.role is Role.FOLLOWER
+
+
+def test_a_heartbeat_commits_nothing_that_this_leader_has_not_confirmed() -> None:
+    """Before its crash this member acknowledged other entries at 1 and 2, which its disk has lost again."""
+    stale = [Entry(1, 1, 0, b"old"), Entry(2, 1, 0, b"old")]
+    raft = member(2, hard_state=HardState(2, 0, 0), entries=stale, promised=(2, 2))
+    raft.step(HeartbeatRequest(2, 1, 2, 2, 0))
+    assert raft.commit == 0
+    refusal, answer = raft.take_messages()
+    assert refusal == AppendResponse(1, 2, 2, 2, True, 2, 1)
+    assert answer == HeartbeatResponse(1, 2, 2, 0)
+    raft.step(AppendRequest(2, 1, 2, 0, 0, (Entry(1, 2, 0, b"new"), Entry(2, 2, 0, b"new")), 0))
+    raft.step(HeartbeatRequest(2, 1, 2, 2, 0))
+    assert raft.commit == 2
+
+
+def test_no_snapshot_is_sent_into_the_void() -> None:
+    cluster = cluster_led_by_1()
+    cluster.cuts |= {(1, 3), (3, 1)}
+    cluster[1].propose([b"a"])
+    cluster.settle()
+    cluster.pass_time(CONFIG.election_ticks)
+    cluster.members[1].compact(0)
+    cluster[1].member_unreachable(3)
+    assert SnapshotRequest not in {type(message) for message in cluster[1].take_messages()}
+    cluster.cuts.clear()
+    cluster.pass_time(2)
+    assert cluster[3].applied == cluster[1].applied
 
 
 # --- proposals --------------------------------------------------------------------------------------------------
@@ -249,19 +327,67 @@ def test_an_answer_to_an_earlier_life_is_not_taken_for_ours() -> None:
     assert 7 not in [read.context for read in cluster.members[2].reads]
 
 
+def test_an_answer_to_an_earlier_round_does_not_confirm_this_one() -> None:
+    cluster = cluster_led_by_1()
+    leader = cluster[1]
+    cluster.read(1, 7)
+    cluster.settle()
+    assert [read.context for read in cluster.members[1].reads] == [7]
+    leader.read_index(8)
+    leader.take_messages()
+    leader.step(HeartbeatResponse(1, 2, 1, leader.round - 1))
+    assert leader.take_reads() == []
+    leader.step(HeartbeatResponse(1, 2, 1, leader.round))
+    assert [read.context for read in leader.take_reads()] == [8]
+
+
+def test_a_round_ends_when_nobody_is_left_to_answer() -> None:
+    cluster = Cluster([1, 2], config=CONFIG)
+    cluster[1].campaign()
+    cluster.settle()
+    cluster[1].propose_configuration(b"-2")
+    cluster.deliver_where(lambda message: True)
+    cluster.deliver_where(lambda message: True)
+    assert cluster[1].configuration.is_joint
+    cluster.read(1, 7)
+    cluster.pump()
+    cluster.deliver_where(lambda message: isinstance(message, AppendRequest))
+    cluster.deliver_where(lambda message: isinstance(message, AppendResponse))
+    assert not cluster[1].configuration.is_joint
+    assert [read.context for read in cluster.members[1].reads] == [7]
+
+
 def test_reads_are_limited() -> None:
-    raft = Raft(Config(max_reads=2), 1, Random(1), configuration=Configuration(voters=frozenset({1})))
-    raft.campaign()
-    for _ in range(2):
-        write = raft.take_write()
-        assert write is not None
-        raft.written(write)
+    raft = alone(Config(max_reads=2))
     assert [raft.read_index(context) for context in range(3)] == [True, True, False]
     assert [read.context for read in raft.take_reads()] == [0, 1]
 
 
 def test_a_member_without_leader_cannot_read() -> None:
     assert not member().read_index(1)
+
+
+# --- changes ----------------------------------------------------------------------------------------------------
+
+
+def test_who_is_removed_hears_of_it_even_when_commit_and_apply_share_a_turn() -> None:
+    cluster = Cluster([1, 2], config=CONFIG)
+    cluster[1].campaign()
+    cluster.settle()
+    leader = cluster[1]
+    cluster.members[1].slow_disk = True
+    leader.propose_configuration(b"-2")
+    cluster.settle()
+    cluster.members[1].sync()
+    cluster.settle()
+    assert leader.configuration.is_joint
+    assert leader.outstanding is not None
+    assert leader.log.durable == 2  # 2 holds the entry that leaves, our own write of it is under way
+    leader.written(leader.outstanding)
+    cluster.members[1].apply()
+    assert leader.configuration == Configuration(voters=frozenset({1}))
+    (news,) = leader.take_messages()
+    assert news == AppendRequest(2, 1, 1, 3, 1, (), 3)
 
 
 # --- speed of a replacement ---------------------------------------------------------------------------------------
