@@ -200,17 +200,16 @@ class Raft(State):
     def take_write(self) -> Write | None:
         """What must become durable next; None: nothing. Only one at a time, until `written` is called for it."""
         assert self.outstanding is None, "one write at a time"
-        vote = election.vote_to_persist(self)
-        offered = self.offered_hard_state
-        entries = self.log.take_unwritten()
+        log, offered = self.log, self.offered_hard_state
         changed = self.term != offered.term or self.vote != offered.vote
-        if not (changed or entries or self.pending_snapshot):
+        if log.offered == log.last_index and not changed and self.pending_snapshot is None:
             return None
+        entries = log.take_unwritten()
         hard_state = None
-        if changed or self.log.committed != offered.commit:
+        if changed or log.committed != offered.commit:
             # A higher commit alone is not worth a write, but it travels with one: a restart then knows more.
-            hard_state = HardState(self.term, vote, self.log.committed)
-            self.offered_hard_state = HardState(self.term, self.vote, self.log.committed)
+            hard_state = HardState(self.term, election.vote_to_persist(self), log.committed)
+            self.offered_hard_state = HardState(self.term, self.vote, log.committed)
         self.outstanding = Write(hard_state, entries, self.pending_snapshot, tuple(self.promises))
         self.pending_snapshot = None
         self.promises.clear()
