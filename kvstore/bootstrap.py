@@ -106,6 +106,20 @@ def create_member(
     return _begin(files, folder, identity, machine, meta, segment_bytes)
 
 
+def join_member(
+    files: Files,
+    folder: DataFolder,
+    identity: Identity,
+    members: Iterable[Member],
+    event_history: int,
+    segment_bytes: int = SEGMENT_BYTES,
+) -> Opened:
+    """A member of a cluster that exists, on an empty folder. It knows `members`, so that it can answer them, and
+    nothing else: no one voted it in yet, as far as it can tell."""
+    machine = StateMachine(Store(event_history), Membership(members))
+    return _begin(files, folder, identity, machine, SnapshotMeta(0, 0, Configuration()), segment_bytes)
+
+
 def _begin(
     files: Files,
     folder: DataFolder,
@@ -215,8 +229,7 @@ def _join(settings: Settings, files: Files, folder: DataFolder) -> Opened:
     for member in members:
         if tuple(sorted(member.peer_urls)) == ours:
             identity = Identity(cluster, member.id, os.urandom(INCARNATION_BYTES))
-            machine = StateMachine(Store(settings.event_history), Membership(members))
-            return _begin(files, folder, identity, machine, SnapshotMeta(0, 0, Configuration()))
+            return join_member(files, folder, identity, members, settings.event_history)
     raise StartError(
         f"the cluster has no member with the peer URLs {','.join(ours)}; add it first (POST /v2/members), then start"
         " it with --initial-cluster-state existing"

@@ -37,7 +37,7 @@ from kvstore.raft.types import (
 )
 from kvstore.store.errors import StoreError
 from kvstore.store.operations import Expire
-from kvstore.streams import SnapshotDisk, SnapshotReceiver, SnapshotSender
+from kvstore.streams import CHUNK_BYTES, SnapshotDisk, SnapshotReceiver, SnapshotSender
 from kvstore.wire import (
     Command,
     Logged,
@@ -68,6 +68,7 @@ class NodeOptions(NamedTuple):
     max_command_bytes: int = 16 << 20
     batch_bytes: int = 1 << 20  # commands that are proposed, or applied, in one go
     event_history: int = 10_000
+    chunk_bytes: int = CHUNK_BYTES  # of a snapshot, in one message
 
 
 class Disk(SnapshotDisk, Protocol):
@@ -140,7 +141,7 @@ class Node:
         self._round_context = 0
         self._round_tick = 0
         self._readable: deque[tuple[int, list[tuple[int, Callable[[Unavailable | None], None]]]]] = deque()
-        self._sender = SnapshotSender(raft.member_id, disk, network.send, raft.snapshot_sent)
+        self._sender = SnapshotSender(raft.member_id, disk, network.send, raft.snapshot_sent, options.chunk_bytes)
         self._receiver = SnapshotReceiver(raft.member_id, disk, network.send, self._snapshot_received)
 
     # --- what others may ask ------------------------------------------------------------------------------------

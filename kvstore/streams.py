@@ -61,8 +61,10 @@ class SnapshotSender:
         disk: SnapshotDisk,
         send: Callable[[PeerMessage], None],
         sent: Callable[[int, bool], None],
+        chunk_bytes: int = CHUNK_BYTES,
     ) -> None:
         self._member = member
+        self._chunk_bytes = chunk_bytes
         self._disk = disk
         self._send = send
         self._sent = sent
@@ -125,7 +127,7 @@ class SnapshotSender:
             if self._outgoing.get(member) is stream:
                 self._end(member, ok=False)
 
-        self._disk.read_piece(stream.meta, offset, CHUNK_BYTES, done, failed)
+        self._disk.read_piece(stream.meta, offset, self._chunk_bytes, done, failed)
 
     def _end(self, member: int, ok: bool) -> None:
         del self._outgoing[member]

@@ -183,6 +183,11 @@ class SimFiles:
         self._crash_in = 0
         self._crashed = False
 
+    def heal(self) -> None:
+        """Whatever was to fail does not."""
+        self._faults.clear()
+        self._crash_in = 0
+
     def content(self, path: str) -> bytearray:
         """A file's bytes, to be looked at or damaged in place, durably."""
         inode = self._view[self._norm(path)]

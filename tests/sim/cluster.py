@@ -1,0 +1,175 @@
+"""One whole cluster of one seed: its machines, network, clients and faults, from the first start to the last word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
+
+from kvstore.membership import Member
+from kvstore.proposals import Outcome
+from kvstore.raft.core import Raft
+from kvstore.store.errors import KeyNotFound
+from kvstore.wire import PeerMessage
+from tests.sim.checker import Checker
+from tests.sim.clients import KEYS, QUEUE, Client
+from tests.sim.history import History
+from tests.sim.member import Life, Machine, cluster_of, founding_members
+from tests.sim.network import Network
+from tests.sim.plan import Plan
+from tests.sim.scheduler import MILLISECOND, SECOND, Scheduler
+from tests.sim.trace import Trace, Violation
+
+CONVERGES = "a healed cluster converges"
+HEALING = 60 * SECOND  # how long that may take
+LOOK_EVERY = 100 * MILLISECOND
+
+
+class Cluster:
+    def __init__(self, seed: int, plan: Plan, trace: Trace) -> None:
+        self.seed = seed
+        self.plan = plan
+        self.trace = trace
+        self.scheduler = Scheduler()
+        self.network = Network(self.scheduler, Random(f"network {seed}"), plan.weather, self._deliver)
+        self.checker = Checker(trace, self._cores)
+        self.history = History(trace)
+        founders = founding_members("abcde"[: plan.size])
+        self.cluster_id = cluster_of(founders)
+        self.machines = {member.id: Machine(self, member, founders) for member in founders}
+        self.random = Random(f"cluster {seed}")
+        self.clients = [
+            Client(number, Random(f"client {seed} {number}"), self.scheduler, self.history, plan.think, self._somebody)
+            for number in range(plan.clients)
+        ]
+        for machine in self.machines.values():
+            if self.random.random() < 0.2:
+                machine.files.crash_in(self.random.randrange(1, 40))
+            machine.start_after(self.random.randrange(100 * MILLISECOND))
+
+    # --- who is there -----------------------------------------------------------------------------------------------
+
+    def lives(self) -> Iterator[Life]:
+        for machine in self.machines.values():
+            if machine.life is not None:
+                yield machine.life
+
+    def _cores(self) -> Iterator[Raft]:
+        return (life.node.raft for life in self.lives())
+
+    def leader(self) -> Life | None:
+        """The one of the highest term."""
+        leading = [life for life in self.lives() if life.node.raft.is_leader]
+        return max(leading, key=lambda life: life.node.raft.term, default=None)
+
+    def furthest(self) -> Life | None:
+        """Who knows most."""
+        return max(self.lives(), key=lambda life: life.node.raft.applied, default=None)
+
+    def members_now(self) -> tuple[Member, ...]:
+        """The members as the one that knows most has them."""
+        life = self.furthest()
+        return tuple(life.node.machine.membership.members.values()) if life is not None else ()
+
+    def _somebody(self) -> Life | None:
+        lives = list(self.lives())
+        return self.random.choice(lives) if lives else None
+
+    def down(self, machine: Machine) -> None:
+        """A process ended by itself; somebody starts it again."""
+        machine.start_after(self.random.randrange(self.plan.longest_outage))
+
+    def _deliver(self, to: int, message: PeerMessage) -> None:
+        life = self.machines[to].life
+        if life is None:
+            return
+        sender = self.machines[message.sender]
+        if sender.id in life.node.machine.membership.removed:
+            if sender.life is not None:
+                sender.retire()  # it is told so as soon as it connects
+            return
+        if self.trace.is_on:
+            life.machine.tell(f"hears {message}")
+        life.enter(lambda: life.node.receive(message))
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Everything works again; the cluster must agree, and then the clients' story is checked."""
+        self.network.heal()
+        for client in self.clients:
+            client.stopped = True
+        for machine in self.machines.values():
+            machine.slowness = 1
+            machine.files.heal()
+            if machine.life is None:
+                machine.start_after(self.random.randrange(SECOND))
+        self._run_until(self._is_quiet, "no leader, or not everybody holds the same log")
+        self._write_everywhere()
+        self._run_until(self._is_quiet, "not everybody holds the same log after the last writes")
+        self._compare()
+
+    def _run_until(self, condition: object, what: str) -> None:
+        deadline = self.scheduler.now + HEALING
+        assert callable(condition)
+        while not condition():
+            if self.scheduler.now >= deadline:
+                raise Violation(CONVERGES, f"{what}: {self._report()}")
+            self.scheduler.run_until(self.scheduler.now + LOOK_EVERY)
+
+    def _is_quiet(self) -> bool:
+        """One leader, whose log everybody holds and has applied."""
+        leader = self.leader()
+        if leader is None:
+            return False
+        raft = leader.node.raft
+        if raft.applied != raft.last_index or raft.configuration.is_joint or raft.applied < raft.term_start:
+            return False
+        for member in sorted(raft.configuration.members):
+            life = self.machines[member].life
+            if life is None or life.node.raft.applied != raft.applied or life.node.raft.leader != raft.member_id:
+                return False
+        return all(life.lanes.is_idle for life in self.lives())
+
+    def _write_everywhere(self) -> None:
+        """Every member still takes writes and quorum reads; the reads are the last lines of the history."""
+        leader = self.leader()
+        assert leader is not None
+        told: list[Outcome] = []
+        wanted = 0
+        client = self.clients[0]
+        for member in sorted(leader.node.raft.configuration.members):
+            life = self.machines[member].life
+            assert life is not None
+            for key in KEYS:
+                client.read(life, key)
+            client.write(life, told.append)
+            wanted += 1
+        self._run_until(lambda: len(told) == wanted, "the last writes are not answered")
+        self._run_until(lambda: all(call.answer for call in self.history.calls[-3:]), "the last reads are not answered")
+
+    def _compare(self) -> None:
+        leader = self.leader()
+        assert leader is not None
+        for member in sorted(leader.node.raft.configuration.members):
+            life = self.machines[member].life
+            assert life is not None
+            self.checker.compare(life.node)
+        store = leader.node.machine.store
+        try:
+            nodes = store.get(QUEUE, recursive=True, sort=False, now=leader.node.now()).nodes or ()
+        except KeyNotFound:
+            nodes = ()
+        self.history.check(self.checker.written, [node.value for node in nodes if node.value is not None])
+
+    def _report(self) -> str:
+        lines = []
+        for machine in self.machines.values():
+            if machine.life is None:
+                lines.append(f"{machine.name}: {'retired' if machine.retired else 'down'}")
+                continue
+            raft = machine.life.node.raft
+            lines.append(
+                f"{machine.name}: {raft.role.name} of term {raft.term}, leader {raft.leader}, applied {raft.applied}, "
+                f"committed {raft.commit}, last {raft.last_index}, {raft.configuration}, owes {raft.promised}"
+            )
+        return "\n    ".join(["", *lines])

@@ -1,0 +1,269 @@
+"""What goes wrong, and when. Each fault ends by itself after a while, or with the run."""
+
+from __future__ import annotations
+
+from random import Random
+
+from kvstore.proposals import Outcome
+from kvstore.raft.types import Change, ChangeKind
+from kvstore.wire import MembershipChange
+from tests.sim.cluster import Cluster
+from tests.sim.member import Life, Machine, joining_member
+from tests.sim.network import Weather
+from tests.sim.scheduler import MILLISECOND, SECOND
+
+MOST_MEMBERS = 6
+_FAILING = ("datasync", "pwrite", "allocate", "create", "rename", "sync_folder", "unlink", "pread", "open")
+
+
+class Faults:
+    """Each public method is one fault."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.over = False
+        self._cluster = cluster
+        self._plan = cluster.plan
+        self._scheduler = cluster.scheduler
+        self._network = cluster.network
+        self._random = Random(f"faults {cluster.seed}")
+        self._hunted = 0  # the term of the leader that was hunted last
+        self._next_member = cluster.plan.size + 1
+        self._pause()
+        if cluster.plan.changes:
+            self._pause_changes()
+        if "leader_hunt" in cluster.plan.faults:
+            self._scheduler.after(5 * MILLISECOND, self._look_for_leader)
+
+    def _pause(self) -> None:
+        self._scheduler.after(self._random.randrange(self._plan.pause), self._strike)
+
+    def _strike(self) -> None:
+        if not self.over:
+            getattr(self, self._random.choice(self._plan.faults))()
+            self._pause()
+
+    # --- processes and machines -------------------------------------------------------------------------------------
+
+    def _victim(self) -> Life | None:
+        """Often the leader: there the most can go wrong."""
+        lives = list(self._cluster.lives())
+        leader = self._cluster.leader()
+        if leader is not None and self._random.random() < 0.5:
+            return leader
+        return self._random.choice(lives) if lives else None
+
+    def _start_again(self, machine: Machine) -> None:
+        """Often so soon that nobody noticed."""
+        longest = self._random.choice((2 * MILLISECOND, 50 * MILLISECOND, self._plan.longest_outage))
+        machine.start_after(self._random.randrange(longest))
+
+    def power_cut(self) -> None:
+        life = self._victim()
+        if life is None:
+            return
+        if self._random.random() < 0.5:
+            life.machine.files.crash_in(self._random.randrange(1, 4))  # in the middle of what it writes next
+        else:
+            life.machine.power_cut()
+            if self._plan.lost_tails and self._random.random() < 0.4:
+                self._lose_tail(life.machine)
+            self._start_again(life.machine)
+
+    def power_cut_in_mid_write(self) -> None:
+        life = self._victim()
+        if life is not None:
+            life.machine.files.crash_in(self._random.randrange(1, 30))
+
+    def kill(self) -> None:
+        life = self._victim()
+        if life is not None:
+            life.machine.kill()
+            self._start_again(life.machine)
+
+    def stop(self) -> None:
+        """In good order, as far as a signal lets it: leadership is handed over first."""
+        life = self._victim()
+        if life is not None:
+            life.enter(lambda: self._hand_over(life))
+
+            def gone() -> None:
+                if not life.over:
+                    life.machine.kill()
+                    self._start_again(life.machine)
+
+            self._scheduler.after(self._random.randrange(100 * MILLISECOND), gone)
+
+    def leader_hunt(self) -> None:
+        """Goes on through the whole run, see `_look_for_leader`."""
+
+    def _look_for_leader(self) -> None:
+        """Whoever is elected dies soon, with what it has just begun to replicate."""
+        leader = self._cluster.leader()
+        if leader is not None and leader.node.raft.term != self._hunted:
+            self._hunted = leader.node.raft.term
+            if self._random.random() < 0.7:
+                self._scheduler.after(self._random.randrange(30 * MILLISECOND), lambda: self._shoot(leader))
+        if not self.over:
+            self._scheduler.after(MILLISECOND, self._look_for_leader)
+
+    def _shoot(self, life: Life) -> None:
+        if not life.over and not self.over:
+            life.machine.power_cut()
+            life.machine.start_after(self._random.randrange(400 * MILLISECOND))
+
+    def _lose_tail(self, machine: Machine) -> None:
+        """Only while everybody else has what it promised: of a majority, one at most may forget."""
+        others = [other for other in self._cluster.machines.values() if other is not machine]
+        if any(other.is_owing() for other in others):
+            return
+        if machine.lose_tail():
+            machine.owes = True
+
+    def failing_disk(self) -> None:
+        life = self._victim()
+        if life is not None:
+            life.machine.files.fail(self._random.choice(_FAILING))
+
+    def slow_disk(self) -> None:
+        machine = self._random.choice(list(self._cluster.machines.values()))
+        machine.slowness = self._random.choice((5, 20))
+        self._later(lambda: setattr(machine, "slowness", 1))
+
+    def pause(self) -> None:
+        """The process, or all of its machine, stands still for a while."""
+        life = self._victim()
+        if life is not None:
+            life.busy_until = self._scheduler.now + self._random.randrange(500 * MILLISECOND)
+
+    def clock_step(self) -> None:
+        machine = self._random.choice(list(self._cluster.machines.values()))
+        machine.clock_ns += self._random.choice((-3, -1, 1, 3)) * 10**9
+
+    # --- network ----------------------------------------------------------------------------------------------------
+
+    def partition(self) -> None:
+        everybody = sorted(self._cluster.machines)
+        self._random.shuffle(everybody)
+        cut = self._random.randrange(len(everybody) + 1)
+        self._separate(everybody[:cut], everybody[cut:], both=True)
+
+    def isolation(self) -> None:
+        life = self._victim()
+        if life is not None:
+            alone = life.machine.id
+            self._separate([alone], [one for one in sorted(self._cluster.machines) if one != alone], both=True)
+
+    def one_way(self) -> None:
+        """Somebody is cut off from hearing, or from speaking."""
+        life = self._victim()
+        if life is not None:
+            alone = [life.machine.id]
+            others = [one for one in sorted(self._cluster.machines) if one != alone[0]]
+            sides = (alone, others) if self._random.random() < 0.5 else (others, alone)
+            self._separate(*sides, both=False)
+
+    def _separate(self, left: list[int], right: list[int], both: bool) -> None:
+        links = [(sender, to) for sender in left for to in right]
+        if both:
+            links += [(to, sender) for sender, to in links]
+        self._network.blocked.update(links)
+        if self._random.random() < 0.5:
+            for sender, to in links:
+                self._hint(to, sender)
+        self._later(lambda: self._network.blocked.difference_update(links))
+
+    def slow_link(self) -> None:
+        everybody = sorted(self._cluster.machines)
+        link = (self._random.choice(everybody), self._random.choice(everybody))
+        self._network.slow[link] = self._random.choice((20, 100, 300)) * MILLISECOND
+        self._later(lambda: self._network.slow.pop(link, None))
+
+    def storm(self) -> None:
+        """Much is lost, repeated and overtaken for a while."""
+        calm = self._plan.weather
+        self._network.weather = Weather(calm.shortest, 40 * MILLISECOND, 0.1, 0.3, 0.2, calm.ordered)
+
+        def over() -> None:
+            if not self.over:
+                self._network.weather = calm
+
+        self._later(over)
+
+    def false_hint(self) -> None:
+        """A connection broke and is back, or never broke."""
+        everybody = sorted(self._cluster.machines)
+        leader = self._cluster.leader()
+        whom = leader.machine.id if leader is not None else self._random.choice(everybody)
+        for machine in everybody:
+            if self._random.random() < 0.7:
+                self._hint(machine, whom)
+
+    def _hint(self, to: int, whom: int) -> None:
+        life = self._cluster.machines[to].life
+        if life is not None and to != whom:
+            self._scheduler.after(
+                self._random.randrange(5 * MILLISECOND),
+                lambda: life.enter(lambda: life.node.connection_lost(whom)),
+            )
+
+    def _later(self, over: object) -> None:
+        assert callable(over)
+        self._scheduler.after(self._random.randrange(self._random.choice((100 * MILLISECOND, SECOND))), over)
+
+    # --- what operators do ------------------------------------------------------------------------------------------
+
+    def transfer(self) -> None:
+        leader = self._cluster.leader()
+        if leader is not None:
+            leader.enter(lambda: self._hand_over(leader))
+
+    def _hand_over(self, life: Life) -> None:
+        if life.node.raft.is_leader:
+            life.node.hand_over()
+
+    def _pause_changes(self) -> None:
+        self._scheduler.after(self._random.randrange(100 * MILLISECOND, SECOND), self._change)
+
+    def _change(self) -> None:
+        if self.over:
+            return
+        self._pause_changes()
+        life = self._cluster.furthest()
+        if life is None:
+            return
+        raft, membership = life.node.raft, life.node.machine.membership
+        configuration = raft.configuration
+        options = []
+        if len(membership.members) < MOST_MEMBERS:
+            options += [ChangeKind.ADD_VOTER, ChangeKind.ADD_LEARNER]
+        if len(configuration.voters) > 1:
+            options.append(ChangeKind.REMOVE)
+        promotable = sorted(configuration.learners & membership.members.keys())
+        if promotable and self._random.random() < 0.6:
+            member = membership.members[self._random.choice(promotable)]
+            self._propose(life, ChangeKind.ADD_VOTER, member.id, member.name, member.peer_urls)
+            return
+        kind = self._random.choice(options)
+        if kind is ChangeKind.REMOVE:
+            self._propose(life, kind, self._random.choice(sorted(membership.members)), "", ())
+        else:
+            number, self._next_member = self._next_member, self._next_member + 1
+            member = joining_member(number, "abcdefghijklmnopqrstuvwxyz"[number - 1])
+            self._cluster.machines[number] = Machine(self._cluster, member, ())
+            self._propose(life, kind, number, member.name, member.peer_urls)
+            self._start_when_member(self._cluster.machines[number])
+
+    def _propose(self, life: Life, kind: ChangeKind, member: int, name: str, urls: tuple[str, ...]) -> None:
+        change = MembershipChange(0, (Change(kind, member),), member, name, urls)
+
+        def told(outcome: Outcome) -> None:
+            life.machine.tell(f"{kind.name} {member} -> {outcome!r}")
+
+        life.enter(lambda: life.node.propose_change(change, told))
+
+    def _start_when_member(self, machine: Machine) -> None:
+        """A process can only join once its peers know of it."""
+        if machine.id in [member.id for member in self._cluster.members_now()]:
+            machine.start_after(self._random.randrange(500 * MILLISECOND))
+        elif not machine.retired:
+            self._scheduler.after(50 * MILLISECOND, lambda: self._start_when_member(machine))

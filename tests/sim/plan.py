@@ -1,0 +1,117 @@
+"""What one seed is about. Each seed draws its own sizes, limits, weather and faults: a cluster in which everything goes
+wrong at once rarely gets far enough for the rare things to happen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from kvstore.node import NodeOptions
+from kvstore.raft.config import Config
+from kvstore.storage.layout import RECORDS_AT
+from tests.sim.network import Weather
+from tests.sim.scheduler import MILLISECOND, SECOND
+
+TICK = 10 * MILLISECOND
+
+#: Names of the methods of `faults.Faults`, each as often as it should be drawn.
+FAULTS = (
+    "power_cut",
+    "power_cut",
+    "power_cut_in_mid_write",
+    "kill",
+    "stop",
+    "failing_disk",
+    "slow_disk",
+    "partition",
+    "isolation",
+    "one_way",
+    "slow_link",
+    "storm",
+    "false_hint",
+    "pause",
+    "clock_step",
+    "transfer",
+    "leader_hunt",
+    "leader_hunt",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Times are microseconds."""
+
+    size: int  # members at the start
+    changes: bool  # members come and go
+    lost_tails: bool  # now and then a member's log loses what was acknowledged
+    config: Config
+    options: NodeOptions
+    segment_bytes: int
+    max_wals: int
+    max_snapshots: int
+    duration: int  # of the faults; then all is healed
+    clients: int
+    think: int  # the longest pause between two requests of one client
+    weather: Weather
+    sync: tuple[int, int]  # a disk job's shortest and longest time
+    longest_outage: int  # of a member that died
+    faults: tuple[str, ...]
+    pause: int  # the longest time between two faults
+
+
+def draw(seed: int, planted: frozenset[str] = frozenset()) -> Plan:
+    random = Random(f"plan {seed}")
+    size = random.choice((1, 3, 3, 3, 3, 5, 5))
+    changes = random.random() < 0.35
+    quick = random.random() < 0.3
+    return Plan(
+        size=size,
+        changes=changes,
+        lost_tails=size > 1 and not changes and random.random() < 0.5,
+        config=Config(
+            election_ticks=random.choice((8, 10, 15)),
+            heartbeat_ticks=random.choice((1, 2, 3)),
+            stagger_ticks=random.choice((1, 2)),
+            max_entry_bytes=4096,
+            max_append_bytes=random.choice((1, 300, 2_000)),
+            max_inflight=random.choice((2, 4, 64)),
+            max_inflight_bytes=random.choice((600, 1 << 20)),
+            max_uncommitted_bytes=random.choice((4096 + 32, 1 << 20)),
+            max_reads=random.choice((3, 1000)),
+            planted=planted,
+        ),
+        options=NodeOptions(
+            request_ticks=random.choice((40, 150)),
+            sweep_ticks=random.choice((5, 20)),
+            read_retry_ticks=random.choice((5, 10)),
+            snapshot_count=random.choice((10, 25, 80)),
+            keep_entries=random.choice((0, 5, 20)),
+            max_proposals=random.choice((3, 100)),
+            max_command_bytes=4096,
+            batch_bytes=random.choice((1, 200, 4096)),
+            event_history=random.choice((5, 40)),
+            chunk_bytes=random.choice((700, 3000, 1 << 20)),
+        ),
+        segment_bytes=RECORDS_AT + random.choice((600, 2_000, 8_000)),
+        max_wals=random.choice((0, 1, 3)),
+        max_snapshots=random.choice((1, 2, 5)),
+        duration=random.randint(3, 7) * SECOND,
+        clients=random.choice((2, 4, 6)),
+        think=random.choice((10, 40, 100)) * MILLISECOND,
+        weather=_weather(random),
+        sync=random.choice(((50, 500), (300, 5_000), (1_000, 20_000))),
+        longest_outage=random.choice((10, 50, 1_000)) * MILLISECOND if quick else SECOND,
+        faults=tuple(sorted({random.choice(FAULTS) for _ in range(random.randint(1, 8))})),
+        pause=random.choice((100, 250, 600)) * MILLISECOND,
+    )
+
+
+def _weather(random: Random) -> Weather:
+    return Weather(
+        shortest=random.choice((50, 500)),
+        longest=random.choice((1_000, 5_000, 15_000)),
+        straggling=random.choice((0.0, 0.0, 0.01, 0.05)),
+        loss=random.choice((0.0, 0.0, 0.01, 0.1)),
+        duplication=random.choice((0.0, 0.0, 0.05)),
+        ordered=random.random() < 0.5,
+    )
