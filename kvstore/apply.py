@@ -1,71 +1,97 @@
-"""The state machine that the log drives: the tree of keys and the members, applied, frozen and restored as one.
+"""The state machine that the log drives: the tree of keys, the members and who may do what, as one.
 
-The same commands at the same times give the same state on every member, byte for byte. It knows no raft, no disk
-and no waiting client.
+Applied, frozen and restored. The same commands at the same times give the same state on every member, byte for
+byte. It knows no raft, no disk and no waiting client.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TypeAlias, cast, get_args
 
-from kvstore.membership import Membership
+from kvstore.auth import Auth, AuthChanged, AuthCommand, AuthError, AuthOutcome
+from kvstore.membership import Membership, MembershipError
+from kvstore.store.errors import StoreError
 from kvstore.store.events import Event
 from kvstore.store.frozen import Frozen
+from kvstore.store.operations import OPERATIONS, Expire, Operation
 from kvstore.store.store import Store
-from kvstore.wire import Command, Publish, UpdateMember, WireError, pack, unpack
+from kvstore.wire import Command, Guarded, Publish, UpdateMember, WireError, pack, unpack
 
 #: The layout of a snapshot's chunks; a member refuses a snapshot of a layout that it does not know.
 SNAPSHOT_VERSION = 1
 
+#: Why a command was not carried out: answers like any other, and the same on every member.
+REFUSALS = (StoreError, MembershipError, AuthError)
+Applied: TypeAlias = Event | AuthOutcome
+_OPERATIONS = frozenset(OPERATIONS)
+_AUTH_COMMANDS = frozenset(get_args(AuthCommand))
+_OURS = frozenset((Expire, Publish, UpdateMember))  # what members themselves propose, whoever their clients are
+
 
 class StateMachine:
-    """`store` and `membership` may be read at any time, and changed by nobody else."""
+    """`store`, `membership` and `auth` may be read at any time, and changed by nobody else."""
 
-    def __init__(self, store: Store, membership: Membership) -> None:
+    def __init__(self, store: Store, membership: Membership, auth: Auth | None = None) -> None:
         self.store = store
         self.membership = membership
+        self.auth = auth or Auth()
 
-    def apply(self, command: Command, now: int) -> Event | None:
+    def apply(self, command: Command, now: int) -> Applied:
         """Applies what a COMMAND entry carries at its replicated time `now` (nanoseconds since the epoch).
 
-        Raises StoreError or MembershipError, which are answers too: a refused command has changed nothing.
+        Raises one of REFUSALS, which are answers too: a refused command has changed nothing. While auth is on, a
+        client's command counts only if it was allowed by the users and roles as they are at its place in the log:
+        a member that is behind cannot let anybody through (AuthChanged).
         """
-        if isinstance(command, Publish | UpdateMember):
-            self.membership.apply(command)
-            return None
-        return self.store.apply(command, now)
+        kind = type(command)
+        if kind is Guarded:
+            revision, command = cast(Guarded, command)
+            if not self.auth.enabled or revision != self.auth.revision:
+                raise AuthChanged("users or roles have changed")
+            kind = type(command)
+        elif self.auth.enabled and kind not in _OURS:
+            raise AuthChanged("auth was switched on")
+        if kind in _OPERATIONS:
+            return self.store.apply(cast(Operation, command), now)
+        if kind in _AUTH_COMMANDS:
+            return self.auth.apply(cast(AuthCommand, command))
+        self.membership.apply(cast(Publish | UpdateMember, command))
+        return None
 
     def freeze(self) -> FrozenMachine:
         """A view that no later write changes; takes milliseconds even with a million keys."""
-        return FrozenMachine(self.membership, self.store.freeze())
+        return FrozenMachine(self.membership, self.auth, self.store.freeze())
 
     @classmethod
     def restore(cls, chunks: Iterable[bytes], history_limit: int) -> StateMachine:
         """The inverse of `FrozenMachine.chunks`. Raises WireError."""
         rest = iter(chunks)
         head = unpack(next(rest, b""))
-        if type(head) is not tuple or len(head) != 2:
+        if type(head) is not tuple or len(head) != 3:
             raise WireError("a snapshot does not begin with its version")
         if head[0] != SNAPSHOT_VERSION:
             raise WireError(f"a snapshot of layout {head[0]}; this version knows {SNAPSHOT_VERSION}")
         store = Store.restore((unpack(chunk) for chunk in rest), history_limit)
-        return cls(store, Membership.restore(head[1]))
+        return cls(store, Membership.restore(head[1]), Auth.restore(head[2]))
 
     def adopt(self, restored: StateMachine) -> None:
         """Goes on from a state that came from the leader; watchers live on (see Store.adopt)."""
         self.membership = restored.membership
         self.store.adopt(restored.store)
+        self.auth.adopt(restored.auth)
 
 
 class FrozenMachine:
     """A state machine at one index, to be written out while the original goes on."""
 
-    def __init__(self, membership: Membership, store: Frozen) -> None:
+    def __init__(self, membership: Membership, auth: Auth, store: Frozen) -> None:
         self._membership = membership.freeze()
+        self._auth = auth.freeze()
         self._store = store
 
     def chunks(self) -> Iterator[bytes]:
         """The state as msgpack chunks of bounded size; may run on another thread."""
-        yield pack((SNAPSHOT_VERSION, self._membership))
+        yield pack((SNAPSHOT_VERSION, self._membership, self._auth))
         for chunk in self._store.chunks():
             yield pack(chunk)

@@ -18,7 +18,7 @@ from random import Random
 from typing import NamedTuple, Protocol
 
 from kvstore import logs
-from kvstore.apply import FrozenMachine, StateMachine
+from kvstore.apply import REFUSALS, FrozenMachine, StateMachine
 from kvstore.membership import Membership, MembershipError
 from kvstore.proposals import Done, Outcome, Proposal, Proposals, Refused, Unavailable
 from kvstore.raft.core import Raft
@@ -35,7 +35,6 @@ from kvstore.raft.types import (
     SnapshotRequest,
     Write,
 )
-from kvstore.store.errors import StoreError
 from kvstore.store.operations import Expire
 from kvstore.streams import CHUNK_BYTES, SnapshotDisk, SnapshotReceiver, SnapshotSender
 from kvstore.wire import (
@@ -408,7 +407,7 @@ class Node:
         outcome: Outcome
         try:
             outcome = self.machine.apply(logged.command, logged.time)
-        except (StoreError, MembershipError) as refusal:
+        except REFUSALS as refusal:
             outcome = refusal
         if logged.time > self._latest_time:
             self._latest_time = logged.time

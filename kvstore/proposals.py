@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
+from kvstore.auth import AuthOutcome
 from kvstore.store.events import Event
 from kvstore.wire import Command, MembershipChange
 
@@ -31,8 +32,8 @@ class Refused(Unavailable):
     """Certainly not done, and it may be asked again."""
 
 
-#: An event (None: nothing to tell) or why not: StoreError, MembershipError, Unavailable.
-Outcome: TypeAlias = Event | Exception | None
+#: What the command did (None: nothing to tell) or why not: StoreError, MembershipError, AuthError, Unavailable.
+Outcome: TypeAlias = Event | AuthOutcome | Exception
 Done: TypeAlias = Callable[[Outcome], None]
 
 

@@ -94,7 +94,84 @@ class UpdateMember(NamedTuple):
     peer_urls: tuple[str, ...]
 
 
-Command: TypeAlias = Operation | Publish | UpdateMember
+class CreateUser(NamedTuple):
+    """A user with roles; the hash is bcrypt's, made by the member that was asked."""
+
+    name: bytes
+    password_hash: bytes
+    roles: tuple[bytes, ...] | None
+
+    def __repr__(self) -> str:
+        return f"CreateUser({self.name!r}, roles={self.roles!r})"  # never a hash, where it may be logged
+
+
+class PutUser(NamedTuple):
+    """A new user without roles, or another password for one that exists; None: no password was given."""
+
+    name: bytes
+    password_hash: bytes | None
+
+    def __repr__(self) -> str:
+        return f"PutUser({self.name!r})"
+
+
+class UpdateUser(NamedTuple):
+    """Roles to grant and to revoke, and another password unless it is None."""
+
+    name: bytes
+    password_hash: bytes | None
+    grant: tuple[bytes, ...]
+    revoke: tuple[bytes, ...]
+
+    def __repr__(self) -> str:
+        return f"UpdateUser({self.name!r}, grant={self.grant!r}, revoke={self.revoke!r})"
+
+
+class DeleteUser(NamedTuple):
+    name: bytes
+
+
+class CreateRole(NamedTuple):
+    """Patterns of keys to read and to write; None where none were listed."""
+
+    name: bytes
+    read: tuple[bytes, ...] | None
+    write: tuple[bytes, ...] | None
+
+
+class UpdateRole(NamedTuple):
+    """Patterns to add and, after that, to take away."""
+
+    name: bytes
+    grant_read: tuple[bytes, ...]
+    grant_write: tuple[bytes, ...]
+    revoke_read: tuple[bytes, ...]
+    revoke_write: tuple[bytes, ...]
+
+
+class DeleteRole(NamedTuple):
+    name: bytes
+
+
+class SwitchAuth(NamedTuple):
+    """Begin, or cease, to ask for permission."""
+
+    enabled: bool
+
+
+Checked: TypeAlias = (
+    Operation | CreateUser | PutUser | UpdateUser | DeleteUser | CreateRole | UpdateRole | DeleteRole | SwitchAuth
+)
+
+
+class Guarded(NamedTuple):
+    """A command that was allowed by the users and roles of `revision`, and counts only while they are those."""
+
+    revision: int
+    command: Checked
+
+
+Command: TypeAlias = Checked | Guarded | Publish | UpdateMember
 
 
 class MembershipChange(NamedTuple):
@@ -119,7 +196,19 @@ class Logged(NamedTuple):
 
 
 # Tags are for ever: a log written by one version is read by the next. Append, never reorder.
-_COMMANDS: dict[int, type] = dict(enumerate(OPERATIONS)) | {64: Publish, 65: UpdateMember}
+_COMMANDS: dict[int, type] = dict(enumerate(OPERATIONS)) | {
+    64: Publish,
+    65: UpdateMember,
+    71: CreateUser,
+    72: PutUser,
+    73: UpdateUser,
+    74: DeleteUser,
+    75: CreateRole,
+    76: UpdateRole,
+    77: DeleteRole,
+    78: SwitchAuth,
+}
+_GUARDED = 70  # holds another command with its tag
 _COMMAND_TAGS = {kind: tag for tag, kind in _COMMANDS.items()}
 _MESSAGES: dict[int, type] = dict(
     enumerate(
@@ -254,6 +343,7 @@ _CHECKS: dict[Any, Callable[[Any], Any]] = {
     bytes | None: _optional(_octets),
     frozenset[int]: _members,
     tuple[bytes, ...]: _many(_octets),
+    tuple[bytes, ...] | None: _optional(_many(_octets)),
     tuple[str, ...]: _many(_text),
     tuple[Entry, ...]: _entries,
 }
@@ -262,6 +352,16 @@ _CHECKS[SnapshotMeta] = _record(SnapshotMeta)
 _CHECKS[Change] = _record(Change)
 _CHECKS[tuple[Change, ...]] = _many(_CHECKS[Change])
 _COMMAND_CHECKS = {tag: _record(kind) for tag, kind in _COMMANDS.items()}
+_GUARDABLE = {tag: check for tag, check in _COMMAND_CHECKS.items() if tag not in (64, 65)}
+
+
+def _guarded(value: Any) -> Guarded:
+    if len(value) != 3:
+        raise _refuse("a guarded command", value)
+    return Guarded(_number(value[0]), _by_tag(_GUARDABLE, value[1])(value[2]))
+
+
+_COMMAND_CHECKS[_GUARDED] = _guarded
 _MESSAGE_CHECKS = {tag: _record(kind) for tag, kind in _MESSAGES.items()}
 _CHANGE_CHECK = _record(MembershipChange)
 
@@ -271,6 +371,8 @@ _CHANGE_CHECK = _record(MembershipChange)
 
 def pack_command(request: int, command: Command) -> bytes:
     """`[tag, request, *fields]`; the leader puts the time in front, see `stamp`."""
+    if type(command) is Guarded:
+        return pack((_GUARDED, request, command.revision, _COMMAND_TAGS[type(command.command)], command.command))
     return pack((_COMMAND_TAGS[type(command)], request, *command))
 
 
