@@ -78,8 +78,8 @@ class StateMachine:
     def adopt(self, restored: StateMachine) -> None:
         """Goes on from a state that came from the leader; watchers live on (see Store.adopt)."""
         self.membership = restored.membership
+        self.auth.adopt(restored.auth)  # first: whose grant is gone must not hear what the store has to tell
         self.store.adopt(restored.store)
-        self.auth.adopt(restored.auth)
 
 
 class FrozenMachine:

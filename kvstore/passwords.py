@@ -27,10 +27,9 @@ from typing import NamedTuple, TypeVar
 import bcrypt
 
 from kvstore.auth import User
+from kvstore.settings import MAX_BCRYPT_COST, MIN_BCRYPT_COST
 
 COST = 10  # etcd's
-MIN_COST = 4
-MAX_COST = 31
 MAX_WAITING = 64
 MAX_PER_USER = 4
 MAX_REMEMBERED = 10_000  # users
@@ -60,7 +59,7 @@ class Passwords:
         max_remembered: int = MAX_REMEMBERED,
     ) -> None:
         """`cost` is bcrypt's logarithm of rounds, for hashes made here."""
-        assert MIN_COST <= cost <= MAX_COST
+        assert MIN_BCRYPT_COST <= cost <= MAX_BCRYPT_COST
         self._cost = cost
         self._max_waiting = max_waiting
         self._max_per_user = max_per_user

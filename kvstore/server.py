@@ -18,27 +18,28 @@ from typing import Any
 import uvloop
 
 from kvstore import bootstrap, logs
+from kvstore.auth import Auth
 from kvstore.bootstrap import Opened, StartError
 from kvstore.disk import NodeDisk
 from kvstore.http.app import Http
 from kvstore.http.app import Settings as HttpSettings
 from kvstore.http.app import serve as serve_http
+from kvstore.http.guard import forget_changed
 from kvstore.http.peer import peer_http
 from kvstore.lanes import ThreadLanes
 from kvstore.membership import Membership
 from kvstore.node import Node, NodeOptions
+from kvstore.passwords import Passwords
 from kvstore.proposals import Outcome
 from kvstore.raft.config import Config
 from kvstore.settings import Settings
 from kvstore.storage.errors import DiskFailed, StorageError
 from kvstore.storage.files import OSFiles
 from kvstore.storage.folder import DataFolder
-from kvstore.store.events import Event
-from kvstore.store.operations import Operation
 from kvstore.store.store import Store
 from kvstore.transport import Acceptor, Hello, PeerTransport, Verdict
 from kvstore.version import VERSION
-from kvstore.wire import PeerMessage, Publish
+from kvstore.wire import Checked, Guarded, PeerMessage, Publish
 
 #: One heartbeat is so many ticks. A finer tick than the heartbeat lets a lost leader be replaced sooner.
 TICKS_PER_HEARTBEAT = 10
@@ -108,11 +109,18 @@ class Server:
             opened.latest_time,
         )
 
+        self.passwords = Passwords(settings.bcrypt_cost)
+        self.auth.observe(partial(forget_changed, self.auth, self.passwords))
+
     # --- for HTTP -----------------------------------------------------------------------------------------------
 
     @property
     def store(self) -> Store:
         return self.node.machine.store
+
+    @property
+    def auth(self) -> Auth:
+        return self.node.machine.auth
 
     @property
     def membership(self) -> Membership:
@@ -133,9 +141,9 @@ class Server:
     def now(self) -> int:
         return self.node.now()
 
-    def execute(self, operation: Operation) -> asyncio.Future[Event]:
-        future: asyncio.Future[Event] = self._loop.create_future()
-        self.node.propose(operation, partial(_resolve, future))
+    def execute(self, command: Checked | Guarded) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self.node.propose(command, partial(_resolve, future))
         self._wake()
         return future
 
@@ -274,6 +282,7 @@ class Server:
         for listener in self._peer_listeners:
             listener.close()
         await self._transport.close()
+        self.passwords.close()
 
 
 def _resolve(future: asyncio.Future[Any], outcome: Outcome) -> None:

@@ -17,6 +17,8 @@ from urllib.parse import SplitResult, urlsplit
 MAX_MEMBERS = 7
 MAX_ELECTION_TIMEOUT_MS = 50_000  # etcd's: longer is surely a slip of the unit
 ELECTION_HEARTBEATS = 5  # an election timeout spans at least this many heartbeats (etcd's rule)
+MIN_BCRYPT_COST = 4  # bcrypt's own limits
+MAX_BCRYPT_COST = 31
 LOG_LEVELS = ("debug", "info", "warn", "error")
 LOG_FORMATS = ("text", "json")
 CLUSTER_STATES = ("new", "existing")
@@ -79,6 +81,7 @@ class Settings:
     max_wals: int = 5  # files kept; 0: all
     event_history: int = 10_000  # events a watch may reach back
     max_request_bytes: int = 10 * 1024 * 1024  # of one request's body
+    bcrypt_cost: int = 10  # of passwords that are set here, 4 to 31
     cors: tuple[str, ...] = ("*",)  # allowed origins; "*" allows every one
     log_level: str = "info"  # one of LOG_LEVELS
     log_format: str = "text"  # one of LOG_FORMATS
@@ -109,6 +112,11 @@ class Settings:
         for flag, number in {"max-snapshots": self.max_snapshots, "max-wals": self.max_wals}.items():
             if number < 0:
                 raise SettingsError(f"--{flag} must not be negative (is {number}); 0 keeps all")
+        if not MIN_BCRYPT_COST <= self.bcrypt_cost <= MAX_BCRYPT_COST:
+            raise SettingsError(
+                f"--bcrypt-cost must be {MIN_BCRYPT_COST} to {MAX_BCRYPT_COST} (is {self.bcrypt_cost}); one more"
+                " doubles the time"
+            )
         if self.election_timeout_ms < ELECTION_HEARTBEATS * self.heartbeat_interval_ms:
             raise SettingsError(
                 f"--election-timeout ({self.election_timeout_ms} ms) must be at least"

@@ -48,6 +48,12 @@ FLAGS = (
     Flag("max-wals", "5", "Member", "Write-ahead log files to keep (0 keeps all)."),
     Flag("max-request-bytes", "10485760", "Member", "Largest request body to accept, in bytes."),
     Flag("event-history", "10000", "Member", "Events that a watch may reach back with waitIndex."),
+    Flag(
+        "bcrypt-cost",
+        "10",
+        "Member",
+        "Cost of the hashes of passwords that are set through this member, 4 to 31; one more doubles the time.",
+    ),
     Flag("cors", "*", "Member", "Origins that browsers may call from, comma-separated (empty or * allows all)."),
     Flag(
         "initial-advertise-peer-urls",

@@ -52,8 +52,7 @@ IGNORED = (
     Ignored("grpc-keepalive-timeout", _V3),
     Ignored("auto-compaction-retention", _V3),
     Ignored("auto-compaction-mode", _V3),
-    Ignored("bcrypt-cost", "there is no authentication yet"),
-    Ignored("auth-token-ttl", "there is no authentication yet"),
+    Ignored("auth-token-ttl", "there are no tokens"),
     Ignored("enable-pprof", "there are no Go profiles", boolean=True),
     Ignored("metrics", "there are no metrics yet"),
     Ignored("logger", _LOGS),
@@ -92,7 +91,7 @@ IGNORED = (
 )
 
 _TLS = "TLS is not supported yet"
-_AUTH = "authentication is not supported yet"
+_AUTH = "there are no tokens: users log in by HTTP Basic"
 _OFF = ("", "0", "f", "F", "false", "FALSE", "False")
 
 REFUSED = (

@@ -114,6 +114,7 @@ _FIELDS: Mapping[str, tuple[str, Callable[[str, Value], object]]] = {
     "max-wals": ("max_wals", _number),
     "event-history": ("event_history", _number),
     "max-request-bytes": ("max_request_bytes", _number),
+    "bcrypt-cost": ("bcrypt_cost", _number),
     "cors": ("cors", _origins),
     "log-level": ("log_level", _level),
     "log-format": ("log_format", _text),

@@ -65,6 +65,8 @@ class Http:
         self._cors = settings.cors
         self._server = _Server(self, settings)
         self._listener: asyncio.Server | None = None
+        self._auth = backend.auth
+        self._ignore_auth = self._auth.observe(self._auth_changed)
 
     async def listen(self, host: str, port: int, ssl: SSLContext | None) -> None:
         """Raises OSError where the address cannot be had."""
@@ -87,6 +89,7 @@ class Http:
         if self._listener is None:
             return
         self._listener.close()
+        self._ignore_auth()
         self._server.pre_shutdown()  # no further request on any connection
         for connection in self._server.connections:
             watch = cast(Connection, connection).watch
@@ -95,6 +98,13 @@ class Http:
         await self._server.shutdown(max(grace, SHORTEST_GRACE))
         await self._listener.wait_closed()
         self._listener = None
+
+    def _auth_changed(self) -> None:
+        """Users or roles have changed: a watch must not outlive the right to it."""
+        for connection in self._server.connections:
+            watch = cast(Connection, connection).watch
+            if watch is not None:
+                watch.review(self._auth)
 
     async def serve_request(self, exchange: Exchange) -> Reply | WatchReply:
         """One request, whatever its route. Called by aiohttp."""

@@ -6,12 +6,13 @@ Knows nothing of Raft or disks: a Backend may be a member of a cluster or a test
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import Any, Protocol
 
+from kvstore.auth import Auth
+from kvstore.passwords import Passwords
 from kvstore.proposals import Unavailable
-from kvstore.store.events import Event
-from kvstore.store.operations import Operation
 from kvstore.store.store import Store
+from kvstore.wire import Checked, Guarded
 
 __all__ = ["Backend", "Unavailable"]
 
@@ -43,8 +44,19 @@ class Backend(Protocol):
     def now(self) -> int:
         """Wall clock, nanoseconds since the epoch."""
 
-    def execute(self, operation: Operation) -> asyncio.Future[Event]:
-        """A replicated write. Fails with the store's StoreError, or Unavailable after the backend's own limit."""
+    @property
+    def auth(self) -> Auth:
+        """Users and roles, as this member knows them: one object for as long as it lives."""
+
+    @property
+    def passwords(self) -> Passwords: ...
+
+    def execute(self, command: Checked | Guarded) -> asyncio.Future[Any]:
+        """A replicated write: an Event, or what kvstore.auth says of its own commands.
+
+        Fails with StoreError, AuthError, or Unavailable after the backend's own limit. AuthChanged: the permission
+        to do it was given by users and roles that have changed since, so it has to be asked for again.
+        """
 
     def read_barrier(self) -> asyncio.Future[None]:
         """Done once `store` holds all that was acknowledged before the call. Fails with Unavailable."""

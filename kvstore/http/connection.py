@@ -140,6 +140,10 @@ class Exchange:
         return self.header("Content-Type")
 
     @property
+    def authorization(self) -> bytes | None:
+        return self.header("Authorization")
+
+    @property
     def is_http1(self) -> bool:
         return self._message.version.major == 1
 

@@ -29,6 +29,7 @@ NOT_DIRECTORY = 104
 NODE_EXISTS = 105
 ROOT_READ_ONLY = 107
 DIRECTORY_NOT_EMPTY = 108
+UNAUTHORIZED = 110
 PREVIOUS_VALUE_REQUIRED = 201
 TTL_NOT_A_NUMBER = 202
 INDEX_NOT_A_NUMBER = 203
@@ -48,6 +49,7 @@ _CODES: dict[int, tuple[int, bytes]] = {
     NODE_EXISTS: (412, b"Key already exists"),
     ROOT_READ_ONLY: (400, b"Root is read only"),
     DIRECTORY_NOT_EMPTY: (403, b"Directory not empty"),
+    UNAUTHORIZED: (401, b"The request requires user authentication"),
     PREVIOUS_VALUE_REQUIRED: (400, b"PrevValue is Required in POST form"),
     TTL_NOT_A_NUMBER: (400, b"The given TTL in POST form is not a number"),
     INDEX_NOT_A_NUMBER: (400, b"The given index in POST form is not a number"),

@@ -19,6 +19,7 @@ REASONS = {
     403: b"Forbidden",
     404: b"Not Found",
     405: b"Method Not Allowed",
+    409: b"Conflict",
     412: b"Precondition Failed",
     417: b"Expectation Failed",
     431: b"Request Header Fields Too Large",

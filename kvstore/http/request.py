@@ -28,6 +28,10 @@ class Request(Protocol):
     @property
     def content_type(self) -> bytes | None: ...
 
+    @property
+    def authorization(self) -> bytes | None:
+        """The Authorization header."""
+
     async def body(self, limit: int) -> bytes:
         """The whole body. Raises BodyError when it is longer than `limit` bytes, or broken.
 

@@ -10,9 +10,11 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeAlias
 
 from kvstore.http.backend import Backend, Unavailable
+from kvstore.http.guard import Guard
 from kvstore.http.reply import JSON, TEXT, TEXT_ERROR, Answer
 from kvstore.http.request import Request
 from kvstore.http.target import Target, is_clean, parse_target, redirect
+from kvstore.http.v2.auth import INVALID_PATH, ROLES, USERS, AuthApi
 from kvstore.http.v2.keys import serve_keys
 from kvstore.http.v2.watches import BACKLOG, Watch
 from kvstore.version import ETCD_CLUSTER_VERSION, ETCD_SERVER_VERSION
@@ -34,10 +36,11 @@ _UNHEALTHY = Answer(503, TEXT_ERROR, b'{"health":"false"}\n')
 
 
 class Route(NamedTuple):
-    """`methods` in the order in which a 405 names them."""
+    """`methods` in the order in which a 405 names them. `is_named`: one name follows, and no deeper path."""
 
     methods: tuple[str, ...]
     handler: Handler
+    is_named: bool = False
 
     @property
     def refusal(self) -> Answer:
@@ -56,8 +59,11 @@ class Routes:
     def __init__(
         self, backend: Backend, max_request_bytes: int = MAX_REQUEST_BYTES, watch_backlog: int = BACKLOG
     ) -> None:
+        guard = Guard(backend)
+        auth = AuthApi(backend, guard, max_request_bytes)
+
         async def keys(request: Request) -> Answer | Watch:
-            return await serve_keys(request, backend, max_request_bytes, watch_backlog)
+            return await serve_keys(request, backend, guard, max_request_bytes, watch_backlog)
 
         async def version(request: Request) -> Answer:
             return _VERSION
@@ -70,8 +76,17 @@ class Routes:
             b"/v2/keys": key_space,
             b"/version": Route(("GET",), version),
             b"/health": Route(("GET",), health),
+            b"/v2/auth/enable": Route(("GET", "PUT", "DELETE"), auth.switch),
+            b"/v2/auth/users": Route(("GET",), auth.users),
+            b"/v2/auth/users/": Route(("GET",), auth.users),
+            b"/v2/auth/roles": Route(("GET",), auth.roles),
+            b"/v2/auth/roles/": Route(("GET",), auth.roles),
         }
-        self._below: tuple[tuple[bytes, Route], ...] = ((b"/v2/keys/", key_space),)
+        self._below: tuple[tuple[bytes, Route], ...] = (
+            (b"/v2/keys/", key_space),
+            (USERS, Route(("GET", "PUT", "DELETE"), auth.user, is_named=True)),
+            (ROLES, Route(("GET", "PUT", "DELETE"), auth.role, is_named=True)),
+        )
 
     def find(self, method: str, raw_target: bytes) -> Match | Answer:
         """The handler for a request line, or the answer that needs none. Raises BadTarget."""
@@ -87,15 +102,21 @@ class Routes:
         route = self._route(target.path)
         if route is None:
             return _NOT_FOUND
+        if isinstance(route, Answer):
+            return route
         if method not in route.methods:
             return route.refusal
         return Match(route.handler, target)
 
-    def _route(self, path: bytes) -> Route | None:
+    def _route(self, path: bytes) -> Route | Answer | None:
+        route = self._exact.get(path)
+        if route is not None:
+            return route
         for prefix, route in self._below:
             if path.startswith(prefix):
-                return route
-        return self._exact.get(path)
+                is_deeper = route.is_named and path.find(b"/", len(prefix), -1) != -1
+                return INVALID_PATH if is_deeper else route
+        return None
 
 
 async def probe(backend: Backend) -> Answer:

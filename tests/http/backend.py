@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
+from kvstore.apply import REFUSALS, Applied, StateMachine
+from kvstore.auth import Auth
 from kvstore.http.backend import Unavailable
-from kvstore.store.errors import StoreError
-from kvstore.store.events import Event
-from kvstore.store.operations import Expire, Operation
+from kvstore.http.guard import forget_changed
+from kvstore.membership import Membership
+from kvstore.passwords import Passwords
+from kvstore.store.operations import Expire
 from kvstore.store.store import Store
+from kvstore.wire import Checked, Command, Guarded
 
 TIMED_OUT = "etcdserver: request timed out"
 
@@ -19,7 +24,9 @@ class LocalBackend:
 
     def __init__(self, history_limit: int = 1000) -> None:
         self.cluster_id = 0xC0FFEE
-        self.store = Store(history_limit)
+        self.machine = StateMachine(Store(history_limit), Membership())
+        self.passwords = Passwords(cost=4)
+        self.auth.observe(lambda: forget_changed(self.auth, self.passwords))
         self.raft_index = 4
         self.raft_term = 2
         self.has_leader = True
@@ -27,17 +34,25 @@ class LocalBackend:
         self.is_stuck = False
         self.barriers = 0
         self.called = asyncio.Event()  # set by the first execute
-        self.pending: list[asyncio.Future[Event]] = []
+        self.pending: list[asyncio.Future[Any]] = []
+
+    @property
+    def store(self) -> Store:
+        return self.machine.store
+
+    @property
+    def auth(self) -> Auth:
+        return self.machine.auth
 
     def now(self) -> int:
         return time.time_ns()
 
-    def apply(self, operation: Operation) -> Event | None:
+    def apply(self, command: Command) -> Applied:
         self.raft_index += 1
-        return self.store.apply(operation, self.now())
+        return self.machine.apply(command, self.now())
 
-    def execute(self, operation: Operation) -> asyncio.Future[Event]:
-        future: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
+    def execute(self, command: Checked | Guarded) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.called.set()
         if self.is_stuck:
             self.pending.append(future)
@@ -45,10 +60,8 @@ class LocalBackend:
             future.set_exception(Unavailable(TIMED_OUT))
         else:
             try:
-                event = self.apply(operation)
-                assert event is not None
-                future.set_result(event)
-            except StoreError as error:
+                future.set_result(self.apply(command))
+            except REFUSALS as error:
                 future.set_exception(error)
         return future
 

@@ -6,13 +6,16 @@ callbacks; `serve_keys` puts them together for one that awaits.
 
 from __future__ import annotations
 
+from kvstore.auth import AuthChanged
 from kvstore.http.backend import Backend, Unavailable
-from kvstore.http.errors import INVALID_FORM, ApiError, api_error
+from kvstore.http.errors import INVALID_FORM, UNAUTHORIZED, ApiError, api_error
+from kvstore.http.guard import TRY_LATER, Denied, Guard, Permit, Scope
 from kvstore.http.reply import Answer
 from kvstore.http.request import BodyError, Request
 from kvstore.http.v2.answers import answer_error, answer_event, answer_view, success_head
 from kvstore.http.v2.parameters import KeyRequest, parse_key_request, wants_body
 from kvstore.http.v2.watches import Watch
+from kvstore.passwords import TooManyChecks
 from kvstore.store.errors import StoreError
 from kvstore.store.events import Event
 from kvstore.store.operations import (
@@ -66,22 +69,24 @@ def answer_failure(error: ApiError | StoreError | Unavailable, backend: Backend)
     return answer_error(error, backend.cluster_id)
 
 
-def read(request: KeyRequest, backend: Backend) -> Answer:
-    """GET or HEAD from this member's own state. Raises StoreError."""
+def read(request: KeyRequest, backend: Backend, permit: Permit | None = None) -> Answer:
+    """GET or HEAD from this member's own state. Raises StoreError, and Denied for a file in a directory's place."""
     store = backend.store
     view = store.get(request.key, request.recursive, request.sorted, backend.now())
+    if permit is not None and not permit.scope == Scope.ALL and not view.is_dir:
+        raise Denied
     return answer_view(view, head_now(backend, store.index))
 
 
-def watch(request: KeyRequest, backend: Backend, backlog: int) -> Watch:
+def watch(request: KeyRequest, backend: Backend, backlog: int, permit: Permit) -> Watch:
     """Begin a watch on this member's own state. Raises StoreError (HistoryCleared)."""
     store = backend.store
-    started = Watch(head_now(backend, store.index), request.stream, backlog)
+    started = Watch(head_now(backend, store.index), request.stream, backlog, permit, backend.auth.enabled)
     started.register(store, request.key, request.recursive, request.wait_index)
     return started
 
 
-async def serve_keys(request: Request, backend: Backend, max_body: int, backlog: int) -> Answer | Watch:
+async def serve_keys(request: Request, backend: Backend, guard: Guard, max_body: int, backlog: int) -> Answer | Watch:
     """One request to the key space, from parsing to the answer or the watch that answers it."""
     try:
         body = b""
@@ -89,13 +94,36 @@ async def serve_keys(request: Request, backend: Backend, max_body: int, backlog:
             body = await request.body(max_body)
         asked = parse_key_request(request.method, request.path, request.query, body)
         if asked.method in ("GET", "HEAD"):
-            if asked.quorum and asked.method == "GET":
-                await backend.read_barrier()  # with wait=true too: etcd then reads and does not wait
-            elif asked.wait:
-                return watch(asked, backend, backlog)
-            return read(asked, backend)
-        return answer_of(await backend.execute(operation_of(asked)), asked, backend)
+            return await _look(request, asked, backend, guard, backlog)
+        return answer_of(await _write(request, asked, backend, guard), asked, backend)
     except (ApiError, StoreError, Unavailable) as error:
         return answer_failure(error, backend)
+    except Denied:
+        return answer_failure(ApiError(UNAUTHORIZED, b"Insufficient credentials"), backend)
+    except TooManyChecks:
+        return TRY_LATER
     except BodyError as error:
         return answer_failure(ApiError(INVALID_FORM, error.cause), backend)
+
+
+async def _write(request: Request, asked: KeyRequest, backend: Backend, guard: Guard) -> Event:
+    operation = operation_of(asked)
+    if not backend.auth.enabled:
+        try:
+            event: Event = await backend.execute(operation)
+            return event
+        except AuthChanged:  # it was switched on before this came to its place in the log
+            pass
+    return await guard.execute(request, asked, operation)
+
+
+async def _look(request: Request, asked: KeyRequest, backend: Backend, guard: Guard, backlog: int) -> Answer | Watch:
+    """GET and HEAD. Nothing is awaited between a permission and what it permits."""
+    auth = backend.auth
+    if asked.quorum and asked.method == "GET":
+        if auth.enabled:  # who may not read need not wait
+            await guard.permit(request, asked)
+        await backend.read_barrier()  # with wait=true too: etcd then reads and does not wait
+    elif asked.wait:
+        return watch(asked, backend, backlog, await guard.permit(request, asked))
+    return read(asked, backend, await guard.permit(request, asked) if auth.enabled else None)

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from kvstore.auth import Auth
 from kvstore.http.v2.answers import encode_event
 from kvstore.store.events import Event
 from kvstore.store.store import Store
@@ -35,16 +36,43 @@ class Sink(Protocol):
         """Drop the connection and whatever was still to be written."""
 
 
+class Permit(Protocol):
+    """By what right a client watches."""
+
+    def holds(self, auth: Auth) -> bool:
+        """Whether it still may."""
+
+    def shows(self, event: Event) -> bool:
+        """Whether it may see this one."""
+
+
 class Watch:
     """One client's watch, from its registration in the store to the end of its body.
 
     `head`: the header lines of its answer, fixed when it began.
     """
 
-    __slots__ = ("_backlog", "_is_over", "_limit", "_sink", "_stream", "_watcher", "head")
+    __slots__ = (
+        "_backlog",
+        "_filter",
+        "_is_over",
+        "_limit",
+        "_passed",
+        "_permit",
+        "_sink",
+        "_stream",
+        "_watcher",
+        "head",
+    )
 
-    def __init__(self, head: bytes, stream: bool, backlog: int = BACKLOG) -> None:
+    def __init__(
+        self, head: bytes, stream: bool, backlog: int = BACKLOG, permit: Permit | None = None, is_filtered: bool = False
+    ) -> None:
+        """`is_filtered`: `permit` decides about each event."""
         self.head = head
+        self._permit = permit
+        self._filter = permit if is_filtered else None
+        self._passed: int | None = None  # while it registers: the index of an event that it may not see
         self._stream = stream
         self._limit = backlog
         self._backlog: deque[Event | None] | None = None  # None: empty; most watches never need one
@@ -54,18 +82,33 @@ class Watch:
 
     def register(self, store: Store, key: bytes, recursive: bool, since: int) -> None:
         """Begin to watch. What is delivered before `attach` waits in the backlog. Raises HistoryCleared."""
+        self._passed = 0
         self._watcher = store.watch(key, recursive, self._stream, since, self.deliver)
+        while self._passed:
+            since, self._passed = self._passed + 1, 0
+            self._watcher = store.watch(key, recursive, self._stream, since, self.deliver)
+        self._passed = None
 
     def attach(self, sink: Sink) -> None:
         """The head is written: from now on events go to `sink`."""
         self._sink = sink
-        self.flush()
+        if self._is_over:
+            sink.end()
+        else:
+            self.flush()
+
+    def review(self, auth: Auth) -> None:
+        """Users or roles have changed: end the body if the right to it is gone."""
+        if self._permit is not None and not self._permit.holds(auth):
+            self.finish()
 
     def deliver(self, event: Event | None) -> None:
         """The store's callback. None: the store cannot tell what happened, the body ends."""
         if self._is_over:
             return
-        if self._sink is not None and not self._backlog and not self._sink.is_stalled:
+        if event is not None and self._filter is not None and not self._filter.shows(event):
+            self._pass_over(event)
+        elif self._sink is not None and not self._backlog and not self._sink.is_stalled:
             self._write(event)
         elif self._backlog is None:
             self._backlog = deque((event,))
@@ -99,6 +142,13 @@ class Watch:
         if event is not None:
             self._sink.send(encode_once(event))
         if event is None or not self._stream:
+            self.finish()
+
+    def _pass_over(self, event: Event) -> None:
+        """An event that this client may not see: a look back goes on behind it, a poll has to ask again."""
+        if self._passed is not None:
+            self._passed = event.index
+        elif not self._stream:
             self.finish()
 
     def _cut_off(self) -> None:
