@@ -39,7 +39,7 @@ from kvstore.storage.folder import DataFolder
 from kvstore.store.store import Store
 from kvstore.transport import Acceptor, Hello, PeerTransport, Verdict
 from kvstore.version import VERSION
-from kvstore.wire import Checked, Guarded, PeerMessage, Publish
+from kvstore.wire import TIME_BYTES, Checked, Guarded, PeerMessage, Publish
 
 #: One heartbeat is so many ticks. A finer tick than the heartbeat lets a lost leader be replaced sooner.
 TICKS_PER_HEARTBEAT = 10
@@ -49,6 +49,8 @@ REQUEST_SECONDS = 5.0  # and two election timeouts: etcd's limit for a request
 PUBLISH_SECONDS = 1.0
 HAND_OVER_SECONDS = 3.0
 GRACE_SECONDS = 5.0
+#: What a command needs beside the body: its key comes in a request line of at most 1 MiB.
+COMMAND_ROOM_BYTES = 2 << 20
 #: Python's default of 5 ms is how long a bulk thread could keep the event loop waiting for the interpreter.
 SWITCH_INTERVAL_SECONDS = 0.0005
 
@@ -82,7 +84,12 @@ class Server:
         tick_ms = settings.heartbeat_interval_ms / TICKS_PER_HEARTBEAT
         self._tick_seconds = tick_ms / 1000
         election_ticks = round(settings.election_timeout_ms / tick_ms)
-        config = Config(election_ticks=election_ticks, heartbeat_ticks=TICKS_PER_HEARTBEAT)
+        command_bytes = settings.max_request_bytes + COMMAND_ROOM_BYTES
+        config = Config(
+            election_ticks=election_ticks,
+            heartbeat_ticks=TICKS_PER_HEARTBEAT,
+            max_entry_bytes=command_bytes + TIME_BYTES,
+        )
         disk = NodeDisk(
             opened.wal,
             opened.snapshots,
@@ -103,6 +110,7 @@ class Server:
                 request_ticks=round(REQUEST_SECONDS * 1000 / tick_ms) + 2 * election_ticks,
                 sweep_ticks=max(1, round(500 / tick_ms)),
                 snapshot_count=settings.snapshot_count,
+                max_command_bytes=command_bytes,
                 event_history=settings.event_history,
             ),
             opened.snapshot,

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 MAX_MEMBERS = 7
+MAX_REQUEST_BYTES = 32 << 20  # a body has to fit in one entry, and that in one frame between members
 MAX_ELECTION_TIMEOUT_MS = 50_000  # etcd's: longer is surely a slip of the unit
 ELECTION_HEARTBEATS = 5  # an election timeout spans at least this many heartbeats (etcd's rule)
 MIN_BCRYPT_COST = 4  # bcrypt's own limits
@@ -116,6 +117,10 @@ class Settings:
             raise SettingsError(
                 f"--bcrypt-cost must be {MIN_BCRYPT_COST} to {MAX_BCRYPT_COST} (is {self.bcrypt_cost}); one more"
                 " doubles the time"
+            )
+        if self.max_request_bytes > MAX_REQUEST_BYTES:
+            raise SettingsError(
+                f"--max-request-bytes must not exceed {MAX_REQUEST_BYTES} (is {self.max_request_bytes})"
             )
         if self.election_timeout_ms < ELECTION_HEARTBEATS * self.heartbeat_interval_ms:
             raise SettingsError(

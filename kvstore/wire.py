@@ -232,7 +232,8 @@ _MESSAGES: dict[int, type] = dict(
 )
 _MESSAGE_TAGS = {kind: tag for tag, kind in _MESSAGES.items()}
 _APPEND = _MESSAGE_TAGS[AppendRequest]
-_TIME_BYTES = 8
+#: The length of the time that a leader puts in front of a command.
+TIME_BYTES = 8
 
 
 def _default(value: object) -> list[Any]:
@@ -378,18 +379,18 @@ def pack_command(request: int, command: Command) -> bytes:
 
 def stamp(now: int, commands: Iterable[bytes]) -> tuple[bytes, ...]:
     """The payloads of entries that a leader appends at `now` (nanoseconds since the epoch)."""
-    prefix = now.to_bytes(_TIME_BYTES, "big")
+    prefix = now.to_bytes(TIME_BYTES, "big")
     return tuple([prefix + command for command in commands])
 
 
 def time_of(payload: bytes) -> int:
     """The replicated time of a COMMAND payload."""
-    return int.from_bytes(payload[:_TIME_BYTES], "big")
+    return int.from_bytes(payload[:TIME_BYTES], "big")
 
 
 def unpack_command(payload: bytes) -> Logged:
     """A COMMAND payload as `stamp` made it. Raises WireError."""
-    fields = unpack(payload[_TIME_BYTES:])
+    fields = unpack(payload[TIME_BYTES:])
     if type(fields) is not tuple or len(fields) < 2:
         raise _refuse("a command", fields)
     return Logged(time_of(payload), _number(fields[1]), _by_tag(_COMMAND_CHECKS, fields[0])(fields[2:]))

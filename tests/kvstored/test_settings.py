@@ -36,6 +36,7 @@ def alone(count: int) -> tuple[InitialMember, ...]:
         ({"election_timeout_ms": -1}, "--election-timeout must be at least 1 (is -1)"),
         ({"event_history": 0}, "--event-history must be at least 1 (is 0)"),
         ({"max_request_bytes": 0}, "--max-request-bytes must be at least 1 (is 0)"),
+        ({"max_request_bytes": 1 << 30}, "--max-request-bytes must not exceed 33554432 (is 1073741824)"),
         ({"max_snapshots": -1}, "--max-snapshots must not be negative (is -1); 0 keeps all"),
         ({"max_wals": -2}, "--max-wals must not be negative (is -2); 0 keeps all"),
         (
