@@ -7,7 +7,7 @@ ask for votes, for if it campaigns it leads no more.
 
 from __future__ import annotations
 
-from . import roles
+from . import roles, transfer
 from .config import PlantedBug
 from .quorum import Tally
 from .state import State
@@ -34,6 +34,7 @@ def check_quorum(state: State) -> None:
     heard = {member for member, progress in state.progress.items() if progress.heard > horizon}
     heard.add(state.member_id)
     if not state.quorum.reached_by(heard):
+        transfer.leave_unheard(state)
         roles.become_follower(state, state.term, NO_MEMBER)
 
 

@@ -25,12 +25,15 @@ def begin(state: State, to: int) -> int:
 
 
 def _furthest_voter(state: State) -> int:
+    return _furthest(state, state.now - state.config.election_ticks)
+
+
+def _furthest(state: State, heard_after: int) -> int:
     """Of two that are as far, one that is probed may just have gone: the other one."""
-    horizon = state.now - state.config.election_ticks
     candidates = [
         (progress.match, progress.state is ProgressState.REPLICATE, member)
         for member, progress in state.progress.items()
-        if member in state.configuration.voters and member != state.member_id and progress.heard > horizon
+        if member in state.configuration.voters and member != state.member_id and progress.heard > heard_after
     ]
     return max(candidates, default=(0, False, NO_MEMBER))[2]
 
@@ -54,5 +57,13 @@ def tick(state: State) -> None:
 def leave_to_furthest(state: State) -> None:
     """The last word of a leader that is no voter any more (dissertation 4.2.2): someone else, at once."""
     target = _furthest_voter(state)
+    if target != NO_MEMBER:
+        state.send(TimeoutNow(target, state.member_id, state.term))
+
+
+def leave_unheard(state: State) -> None:
+    """The last word of a leader that hears from no quorum (dissertation 6.2). Perhaps it is only deaf: then whoever
+    hears it need not first wait for its silence."""
+    target = _furthest(state, -1)
     if target != NO_MEMBER:
         state.send(TimeoutNow(target, state.member_id, state.term))
