@@ -146,13 +146,18 @@ class Cluster:
 
     def __init__(self, members: Sequence[Member]) -> None:
         self.members = list(members)
-        for member in members:
-            member.initial_cluster = ",".join(f"{one.name}={one.peer_url}" for one in members)
+        self.introduce()
 
     @classmethod
     def of(cls, count: int, folder: Path, flags: Sequence[str] = ()) -> Cluster:
+        folder.mkdir(parents=True, exist_ok=True)
         address = own_address()
         return cls([Member(f"n{number}", folder, address, flags) for number in range(1, count + 1)])
+
+    def introduce(self) -> None:
+        """Tells each member of all; again when their peer URLs have changed."""
+        for member in self.members:
+            member.initial_cluster = ",".join(f"{one.name}={one.peer_url}" for one in self.members)
 
     @property
     def running(self) -> list[Member]:
@@ -168,7 +173,6 @@ class Cluster:
 @asynccontextmanager
 async def running(count: int, folder: Path, flags: Sequence[str] = ()) -> AsyncIterator[Cluster]:
     """`count` members that serve; killed at the end."""
-    folder.mkdir(parents=True, exist_ok=True)
     cluster = Cluster.of(count, folder, flags)
     try:
         await cluster.start()
