@@ -7,7 +7,6 @@ from random import Random
 
 import pytest
 
-from kvstore import streams
 from kvstore.raft.types import Configuration, SnapshotMeta, SnapshotRequest
 from kvstore.streams import MAX_RETRIES, RETRY_TICKS, SnapshotReceiver, SnapshotSender
 from kvstore.wire import PeerMessage, SnapshotAck, SnapshotChunk
@@ -57,7 +56,9 @@ class Pair:
         self.ended: list[tuple[int, bool]] = []
         self.received: list[SnapshotRequest] = []
         send = self.wire.append
-        self.sender = SnapshotSender(LEADER, self.leader_disk, send, lambda *end: self.ended.append(end))
+        self.sender = SnapshotSender(
+            LEADER, self.leader_disk, send, lambda *end: self.ended.append(end), chunk_bytes=10
+        )
         self.receiver = SnapshotReceiver(FOLLOWER, self.follower_disk, send, self.received.append)
 
     def start(self, term: int = 3) -> None:
@@ -73,11 +74,6 @@ class Pair:
     def run(self) -> None:
         while self.wire:
             self.deliver(self.wire.pop(0))
-
-
-@pytest.fixture(autouse=True)
-def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "CHUNK_BYTES", 10)
 
 
 @pytest.mark.parametrize("size", [1, 9, 10, 11, 100, 105])
