@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TypeAlias, cast, get_args
 
-from kvstore.auth import Auth, AuthChanged, AuthCommand, AuthError, AuthOutcome
+from kvstore.auth import Auth, AuthChanged, AuthCommand, AuthError, AuthOutcome, DirectoryNotAllowed
 from kvstore.membership import Membership, MembershipError
 from kvstore.store.errors import StoreError
 from kvstore.store.events import Event
 from kvstore.store.frozen import Frozen
-from kvstore.store.operations import OPERATIONS, Expire, Operation
+from kvstore.store.operations import OPERATIONS, Expire, Operation, Update
 from kvstore.store.store import Store
 from kvstore.wire import Command, Guarded, Publish, UpdateMember, WireError, pack, unpack
 
@@ -46,9 +46,7 @@ class StateMachine:
         """
         kind = type(command)
         if kind is Guarded:
-            revision, command = cast(Guarded, command)
-            if not self.auth.enabled or revision != self.auth.revision:
-                raise AuthChanged("users or roles have changed")
+            command = self._admit(cast(Guarded, command))
             kind = type(command)
         elif self.auth.enabled and kind not in _OURS:
             raise AuthChanged("auth was switched on")
@@ -58,6 +56,14 @@ class StateMachine:
             return self.auth.apply(cast(AuthCommand, command))
         self.membership.apply(cast(Publish | UpdateMember, command))
         return None
+
+    def _admit(self, guarded: Guarded) -> Command:
+        revision, no_directory, command = guarded
+        if not self.auth.enabled or revision != self.auth.revision:
+            raise AuthChanged("users or roles have changed")
+        if no_directory and self.store.is_directory(cast(Update, command).key):
+            raise DirectoryNotAllowed("what is in the directory was not asked for")
+        return command
 
     def freeze(self) -> FrozenMachine:
         """A view that no later write changes; takes milliseconds even with a million keys."""

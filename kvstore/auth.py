@@ -113,6 +113,10 @@ class AuthChanged(AuthError):
     """The command was allowed by users and roles that have changed since: whoever proposed it has to ask again."""
 
 
+class DirectoryNotAllowed(AuthError):
+    """The command was allowed for a file, and its key is a directory: what is in it would go with it."""
+
+
 class User(NamedTuple):
     """`password_hash` is bcrypt's. Equal values are the same user with the same password and roles."""
 

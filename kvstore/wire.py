@@ -165,9 +165,13 @@ Checked: TypeAlias = (
 
 
 class Guarded(NamedTuple):
-    """A command that was allowed by the users and roles of `revision`, and counts only while they are those."""
+    """A command that was allowed by the users and roles of `revision`, and counts only while they are those.
+
+    `no_directory`: it was not allowed for what a directory holds, so its key must not be one.
+    """
 
     revision: int
+    no_directory: bool
     command: Checked
 
 
@@ -357,9 +361,10 @@ _GUARDABLE = {tag: check for tag, check in _COMMAND_CHECKS.items() if tag not in
 
 
 def _guarded(value: Any) -> Guarded:
-    if len(value) != 3:
+    if len(value) != 4:
         raise _refuse("a guarded command", value)
-    return Guarded(_number(value[0]), _by_tag(_GUARDABLE, value[1])(value[2]))
+    revision, no_directory, tag, fields = value
+    return Guarded(_number(revision), _flag(no_directory), _by_tag(_GUARDABLE, tag)(fields))
 
 
 _COMMAND_CHECKS[_GUARDED] = _guarded
@@ -373,7 +378,8 @@ _CHANGE_CHECK = _record(MembershipChange)
 def pack_command(request: int, command: Command) -> bytes:
     """`[tag, request, *fields]`; the leader puts the time in front, see `stamp`."""
     if type(command) is Guarded:
-        return pack((_GUARDED, request, command.revision, _COMMAND_TAGS[type(command.command)], command.command))
+        revision, no_directory, inner = command
+        return pack((_GUARDED, request, revision, no_directory, _COMMAND_TAGS[type(inner)], inner))
     return pack((_COMMAND_TAGS[type(command)], request, *command))
 
 

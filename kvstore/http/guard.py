@@ -6,6 +6,8 @@ Where etcd looks at less than is used, the safe answer wins; docs/differences.md
 
 - `recursive` needs a pattern for the whole subtree, of guests too;
 - a POST needs one for what it creates, `<key>/<number>`;
+- a new ttl for a directory takes all that is in it along when it ends, so it needs one for that, too;
+- who may write but not read is not shown the value that was there before, and not by a failed comparison;
 - `/app/` is not `/app`: a pattern `/app/*` lets read and watch what is in that directory, but not a file of that name.
 
 Nothing here parses parameters or writes answers; users and roles are kvstore.auth, passwords kvstore.passwords.
@@ -16,18 +18,19 @@ from __future__ import annotations
 import base64
 import binascii
 import enum
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from kvstore import logs
-from kvstore.auth import Auth, AuthChanged, AuthCommand, User
+from kvstore.auth import Auth, AuthChanged, AuthCommand, DirectoryNotAllowed, User
 from kvstore.http.backend import Backend, Unavailable
 from kvstore.http.reply import JSON, Answer
 from kvstore.http.request import Request
 from kvstore.http.v2.parameters import PREFIX, KeyRequest
 from kvstore.passwords import Passwords
+from kvstore.store.errors import CompareFailed
 from kvstore.store.events import Event
-from kvstore.store.operations import Operation
-from kvstore.wire import Guarded
+from kvstore.store.operations import Operation, Update
+from kvstore.wire import Checked, Guarded
 
 ATTEMPTS = 10  # at a write while users and roles keep changing
 
@@ -38,7 +41,6 @@ TRY_LATER = Answer(
 )
 
 log = logs.get("auth")
-T = TypeVar("T")
 
 
 class Denied(Exception):
@@ -136,9 +138,15 @@ class Guard:
             raise Denied
         return Permit(user, False, asked, written, scope)
 
-    async def require_root(self, request: Request) -> None:
-        """For users, roles, members and the switch. Raises Denied, and TooManyChecks."""
+    async def require_root(self, request: Request, latest: bool = False) -> None:
+        """For users, roles, members and the switch. Raises Denied, and TooManyChecks.
+
+        `latest`: by all changes of users and roles that were acknowledged before, wherever that was (Unavailable
+        when this cannot be known): for what is not bound to a revision in the log.
+        """
         auth = self._backend.auth
+        if latest:
+            await self._backend.read_barrier()
         if not auth.enabled:
             return
         try:
@@ -155,13 +163,20 @@ class Guard:
         """
         auth = self._backend.auth
         for _ in range(ATTEMPTS):
-            if auth.enabled:
-                await self.permit(request, asked)
+            user = (await self.permit(request, asked)).user
+            no_directory = isinstance(operation, Update) and operation.ttl is not None
+            if no_directory and auth.allows(user, _below(asked.key), write=True, subtree=True):
+                no_directory = False
+            may_read = not auth.enabled or auth.allows(user, asked.key, write=False, subtree=False)
             try:
-                event: Event = await self._backend.execute(self._bound(operation))
+                event: Event = await self._backend.execute(self._bound(operation, no_directory))
             except AuthChanged:
                 continue
-            return event
+            except DirectoryNotAllowed:
+                raise Denied from None
+            except CompareFailed as failed:
+                raise failed if may_read else _without_actual(failed) from None
+            return event if may_read else _without_old(event)
         raise Unavailable
 
     async def change(self, request: Request, command: AuthCommand) -> object:
@@ -177,9 +192,9 @@ class Guard:
                 continue
         raise Unavailable
 
-    def _bound(self, command: T) -> T | Guarded:
+    def _bound(self, command: Checked, no_directory: bool = False) -> Checked | Guarded:
         auth = self._backend.auth
-        return Guarded(auth.revision, command) if auth.enabled else command  # type: ignore[arg-type]
+        return Guarded(auth.revision, no_directory, command) if auth.enabled else command
 
     async def _who(self, authorization: bytes | None) -> User:
         """The user of a header as they are now, password checked. Raises _NotRight, and TooManyChecks."""
@@ -197,6 +212,22 @@ class Guard:
             if user is not None:
                 log.warning("a wrong password", user=user.name.decode("utf-8", "replace"))
             raise _NotRight
+
+
+def _without_actual(failed: CompareFailed) -> CompareFailed:
+    """A failed comparison for one who may not read: it tells that the values differ."""
+    values = None if failed.values is None else (failed.values[0], b"")
+    return CompareFailed(failed.index, failed.key, values, failed.indices)
+
+
+def _without_old(event: Event) -> Event:
+    """What came of a write, for one who may not read: a refresh keeps the old value, so that goes, too."""
+    node, previous = event.node, event.previous
+    if event.is_refresh and node.value:
+        node = node._replace(value=b"")
+    if previous is not None and previous.value:
+        previous = previous._replace(value=b"")
+    return event._replace(node=node, previous=previous)
 
 
 def _basic(header: bytes) -> tuple[bytes, bytes]:

@@ -107,6 +107,9 @@ class Store:
             return self._tree.listing(key, recursive, sort, now)
         return view(key, node, now)
 
+    def is_directory(self, key: bytes) -> bool:
+        return key in self._tree.children
+
     def watch(self, key: bytes, recursive: bool, stream: bool, since: int, deliver: Deliver) -> Watcher:
         """Wait for events of `key`, and with `recursive` of all below it, from the index `since` on (0: from now).
 
