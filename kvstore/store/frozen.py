@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from kvstore.store.errors import UnreadableSnapshot
 from kvstore.store.events import ACTIONS, Event, NodeView
-from kvstore.store.history import History
+from kvstore.store.history import HISTORY_BYTES, History
 from kvstore.store.tree import ROOT, Node, Tree, parent_of
 
 CHUNK_ROWS = 1_000  # rows in one chunk: about a millisecond of work for who reads it
@@ -46,10 +46,12 @@ class Frozen:
             yield chunk
 
 
-def thaw(chunks: Iterable[Sequence[Sequence[Any]]], history_limit: int) -> tuple[int, Tree, History]:
+def thaw(
+    chunks: Iterable[Sequence[Sequence[Any]]], history_limit: int, history_bytes: int = HISTORY_BYTES
+) -> tuple[int, Tree, History]:
     """The exact inverse of Frozen.chunks: (index, tree, history); rows may be tuples or lists.
 
-    A shorter `history_limit` than that of the frozen store keeps the newest events.
+    Narrower limits of the history than those of the frozen store keep the newest events.
     Raises UnreadableSnapshot when rows are missing, too many, or out of order.
     """
     rows = chain.from_iterable(chunks)
@@ -61,7 +63,7 @@ def thaw(chunks: Iterable[Sequence[Sequence[Any]]], history_limit: int) -> tuple
     _thaw_nodes(tree, islice(rows, node_count))
     if len(tree.nodes) != node_count:
         raise UnreadableSnapshot(f"{len(tree.nodes)} nodes instead of {node_count}")
-    history = History(history_limit, start=index - event_count + 1)
+    history = History(history_limit, history_bytes, start=index - event_count + 1)
     for row in islice(rows, event_count):
         history.add(_event(row))
     if history.newest != index:

@@ -9,30 +9,55 @@ from kvstore.store.errors import HistoryCleared
 from kvstore.store.events import DELETE, EXPIRE, Event
 from kvstore.store.tree import ROOT
 
+HISTORY_BYTES = 64 << 20
+#: What an event takes beside its key and values: the tuples of it and of its nodes, about.
+EVENT_BYTES = 512
+
 
 class History:
-    """A ring of the newest `limit` events. Every index has one event, so an event's place follows from its index."""
+    """A ring of the newest events: at most `limit` of them, and of `limit_bytes` together, about.
 
-    __slots__ = ("_ring", "_start", "limit", "newest")
+    Every index has one event, so an event's place follows from its index. The newest one is always held.
+    """
 
-    def __init__(self, limit: int, start: int = 1) -> None:
+    __slots__ = ("_bytes", "_ring", "_sizes", "limit", "limit_bytes", "newest", "oldest")
+
+    def __init__(self, limit: int, limit_bytes: int = HISTORY_BYTES, start: int = 1) -> None:
         """`start` is the index of the first event that will be added."""
         assert limit > 0
         self.limit = limit
+        self.limit_bytes = limit_bytes
         self.newest = start - 1
-        self._start = start
+        self.oldest = start  # the lowest index that can be asked for; newest + 1 while nothing is held
         self._ring: list[Event | None] = [None] * limit
-
-    @property
-    def oldest(self) -> int:
-        """The lowest index that can be asked for; newest + 1 while nothing is held."""
-        return max(self._start, self.newest - self.limit + 1)
+        self._sizes = [0] * limit  # of the events in the ring, at the same places
+        self._bytes = 0
 
     def add(self, event: Event) -> None:
-        index = event.index
+        _, node, previous, index, _ = event
         assert index == self.newest + 1, "indices are consecutive"
-        self._ring[index % self.limit] = event
+        size = EVENT_BYTES + len(node[0])
+        if node[1]:
+            size += len(node[1])
+        if previous is not None and previous[1]:
+            size += len(previous[1])
+        place = index % self.limit
+        self._bytes += size - self._sizes[place]
+        self._sizes[place] = size
+        self._ring[place] = event
         self.newest = index
+        if index - self.oldest >= self.limit:
+            self.oldest += 1
+        if self._bytes > self.limit_bytes:
+            self._drop()
+
+    def _drop(self) -> None:
+        while self._bytes > self.limit_bytes and self.oldest < self.newest:
+            place = self.oldest % self.limit
+            self._bytes -= self._sizes[place]
+            self._sizes[place] = 0
+            self._ring[place] = None
+            self.oldest += 1
 
     def since(self, index: int) -> list[Event]:
         """The events from `index` on, which must not be older than `oldest`."""

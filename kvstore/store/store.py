@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from kvstore.store import frozen
+from kvstore.store.counts import Counts
 from kvstore.store.deadlines import EARLIEST, deadline
 from kvstore.store.errors import (
     CompareFailed,
@@ -34,7 +35,7 @@ from kvstore.store.events import (
     Event,
     NodeView,
 )
-from kvstore.store.history import History
+from kvstore.store.history import HISTORY_BYTES, History
 from kvstore.store.operations import (
     CompareAndDelete,
     CompareAndSwap,
@@ -57,10 +58,11 @@ _new = tuple.__new__  # a NamedTuple made this way costs half, and every write m
 class Store:
     """One tree with one index, which every successful write and every expiry raises by exactly one."""
 
-    def __init__(self, history_limit: int = HISTORY_LIMIT) -> None:
+    def __init__(self, history_limit: int = HISTORY_LIMIT, history_bytes: int = HISTORY_BYTES) -> None:
         self.index = 0
+        self.counts = Counts()
         self._tree = Tree()
-        self._history = History(history_limit)
+        self._history = History(history_limit, history_bytes)
         self._watchers = Watchers()
         self._appliers: dict[type[Operation], Callable[[Any, int], Event | None]] = {
             Set: self._set,
@@ -91,17 +93,29 @@ class Store:
         """Carry out one operation at `now`, the time in its log entry (ns since the epoch); its event, for Expire
         None.
 
-        Raises StoreError, and then nothing has changed. The one door for all writes: what counts them belongs here.
+        Raises StoreError, and then nothing has changed. The one door for all writes, where they are counted.
         """
-        return self._appliers[type(operation)](operation, now)
+        kind = type(operation)
+        try:
+            event = self._appliers[kind](operation, now)
+        except StoreError as error:
+            self.counts.refused(kind, error)
+            raise
+        self.counts.succeeded[kind] += 1
+        return event
 
     def get(self, key: bytes, recursive: bool, sort: bool, now: int) -> NodeView:
         """A file, or a directory with its children (`recursive`: its subtree); `now` only tells the ttl left.
 
         Raises KeyNotFound, NotADirectory. Unsorted children come in the order of their creation.
         """
+        counts = self.counts
+        counts.gets += 1
+        if recursive:
+            counts.recursive_gets += 1
         node = self._tree.nodes.get(key)
         if node is None:
+            counts.gets_failed += 1
             raise self._missing(key)
         if node[0] is None:
             return self._tree.listing(key, recursive, sort, now)
@@ -118,6 +132,7 @@ class Store:
         `deliver` must not raise and must not call the store; it may cancel watchers.
         Raises HistoryCleared.
         """
+        self.counts.watches += 1
         watcher = Watcher(key, recursive, stream, since or self.index + 1, deliver)
         event = self._history.find(key, recursive, watcher.since)
         if event is not None:
@@ -134,10 +149,15 @@ class Store:
         return frozen.Frozen(self.index, self._tree.nodes.copy(), history.since(history.oldest))
 
     @classmethod
-    def restore(cls, chunks: Iterable[Sequence[Sequence[Any]]], history_limit: int = HISTORY_LIMIT) -> Store:
+    def restore(
+        cls,
+        chunks: Iterable[Sequence[Sequence[Any]]],
+        history_limit: int = HISTORY_LIMIT,
+        history_bytes: int = HISTORY_BYTES,
+    ) -> Store:
         """The store that Frozen.chunks came from. Raises UnreadableSnapshot."""
-        store = cls(history_limit)
-        store.index, store._tree, store._history = frozen.thaw(chunks, history_limit)
+        store = cls(history_limit, history_bytes)
+        store.index, store._tree, store._history = frozen.thaw(chunks, history_limit, history_bytes)
         return store
 
     def adopt(self, restored: Store) -> None:
@@ -269,6 +289,7 @@ class Store:
             if first is None or first[0] > now:
                 return
             self._remove(EXPIRE, first[1], tree.nodes[first[1]], now)
+            self.counts.expired += 1
 
     def _remove(self, action: str, key: bytes, old: Node, now: int) -> Event:
         index = self.index + 1
