@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help run cluster check lock-check test sim bench conformance clean
+.PHONY: help run cluster check lock-check test sim bench conformance differential clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ sim: $(READY)  ## 1,000 seeds of whole clusters in the simulator; one again: ARG
 
 conformance: $(READY)  ## replay etcd's recordings against ours
 	@exec $(BIN)/pytest tests/conformance $(ARGS)
+
+differential: $(READY)  ## 20,000 random requests to ours, to etcd and to a model; others: DIFFERENTIAL_SEED=7
+	@DIFFERENTIAL_OPERATIONS=$${DIFFERENTIAL_OPERATIONS:-20000} exec $(BIN)/pytest tests/differential --log-cli-level=INFO $(ARGS)
 
 bench: $(READY)  ## PUT and GET a second, ours and etcd's; needs wrk
 	@exec $(BIN)/python -m benchmarks.throughput $(ARGS)
