@@ -171,11 +171,18 @@ class Cluster:
 
 
 @asynccontextmanager
-async def running(count: int, folder: Path, flags: Sequence[str] = ()) -> AsyncIterator[Cluster]:
-    """`count` members that serve; killed at the end."""
+async def prepared(count: int, folder: Path, flags: Sequence[str] = ()) -> AsyncIterator[Cluster]:
+    """`count` members that are not started yet; whatever runs of them at the end is killed."""
     cluster = Cluster.of(count, folder, flags)
     try:
-        await cluster.start()
         yield cluster
     finally:
         await cluster.kill()
+
+
+@asynccontextmanager
+async def running(count: int, folder: Path, flags: Sequence[str] = ()) -> AsyncIterator[Cluster]:
+    """`count` members that serve; killed at the end."""
+    async with prepared(count, folder, flags) as cluster:
+        await cluster.start()
+        yield cluster

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from kvstore.transport import MAX_HELLO_BYTES, PREAMBLE, FrameSplitter, Hello
 from kvstore.wire import unpack
-from tests.system.members import Cluster, Member, own_address
+from tests.system.members import Cluster, Member, own_address, prepared
 
 MAX_READ = 1 << 16
 
@@ -126,13 +126,13 @@ async def running_behind_gates(
     count: int, folder: Path, flags: Sequence[str] = ()
 ) -> AsyncIterator[tuple[Cluster, Network]]:
     """A cluster whose members reach each other only through the gates of a network."""
-    cluster = Cluster.of(count, folder, flags)
-    network = Network(cluster.members)
-    await network.open()
-    try:
-        cluster.introduce()
-        await cluster.start()
-        yield cluster, network
-    finally:
-        await cluster.kill()
-        await network.close()
+    async with prepared(count, folder, flags) as cluster:
+        network = Network(cluster.members)
+        await network.open()
+        try:
+            cluster.introduce()
+            await cluster.start()
+            yield cluster, network
+        finally:
+            await cluster.kill()
+            await network.close()

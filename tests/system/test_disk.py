@@ -18,7 +18,7 @@ from kvstore.storage.records import Kind, frame
 from kvstore.storage.scan import Scan, scan
 from tests.cluster import environment
 from tests.system.load import ask, healthy, keys_below, leader_among, put
-from tests.system.members import Cluster, Member, running, until
+from tests.system.members import Cluster, Member, prepared, running, until
 
 BRISK = ("--heartbeat-interval", "20", "--election-timeout", "200")
 
@@ -60,55 +60,52 @@ async def with_keys(member: Member, count: int) -> dict[str, str]:
 
 
 async def test_a_torn_tail_is_cut(tmp_path: Path) -> None:
-    member = Cluster.of(1, tmp_path).members[0]
-    keys = await with_keys(member, 5)
-    found = last_segment(member)
-    record, _ = frame(Kind.ENTRIES, b"\x91" * 4000, found.chain)
-    overwrite(found.path, found.end, record[:1000])  # its last sectors never reached the disk
-    try:
+    async with prepared(1, tmp_path) as cluster:
+        member = cluster.members[0]
+        keys = await with_keys(member, 5)
+        found = last_segment(member)
+        record, _ = frame(Kind.ENTRIES, b"\x91" * 4000, found.chain)
+        overwrite(found.path, found.end, record[:1000])  # its last sectors never reached the disk
         assert check(member).returncode == 0
         await member.start()
         assert f"at offset {found.end}: cut a torn write" in member.log
         assert await keys_below(member, "/k") == keys
         assert (await put(member, "/k/more", "x")).status == 201
-    finally:
-        await member.kill()
 
 
 async def test_a_flipped_bit_stops_the_start(tmp_path: Path) -> None:
-    member = Cluster.of(1, tmp_path).members[0]
-    keys = await with_keys(member, 5)
-    sound = check(member)
-    assert sound.returncode == 0, sound
-    assert "The data folder is sound." in sound.stdout
-    found = last_segment(member)
-    record = found.records[-3]
-    flipped = found.buffer[record.end - 9] ^ 1
-    before = bytes(found.buffer)
-    overwrite(found.path, record.end - 9, bytes([flipped]))
-    said = await member.refuses_to_start()
-    assert f"{found.path} at offset {record.offset}: " in said
-    assert "Nothing was changed." in said
-    damaged = check(member)
-    assert damaged.returncode == 1
-    assert f"DAMAGE {found.path} at offset {record.offset}: " in damaged.stdout
-    overwrite(found.path, 0, before)  # nothing else was changed
-    try:
+    async with prepared(1, tmp_path) as cluster:
+        member = cluster.members[0]
+        keys = await with_keys(member, 5)
+        sound = check(member)
+        assert sound.returncode == 0, sound
+        assert "The data folder is sound." in sound.stdout
+        found = last_segment(member)
+        record = found.records[-3]
+        flipped = found.buffer[record.end - 9] ^ 1
+        before = bytes(found.buffer)
+        overwrite(found.path, record.end - 9, bytes([flipped]))
+        said = await member.refuses_to_start()
+        assert f"{found.path} at offset {record.offset}: " in said
+        assert "Nothing was changed." in said
+        damaged = check(member)
+        assert damaged.returncode == 1
+        assert f"DAMAGE {found.path} at offset {record.offset}: " in damaged.stdout
+        overwrite(found.path, 0, before)  # nothing else was changed
         await member.start()
         assert await keys_below(member, "/k") == keys
-    finally:
-        await member.kill()
 
 
 async def test_a_single_member_whose_acknowledged_tail_is_gone_does_not_start(tmp_path: Path) -> None:
-    member = Cluster.of(1, tmp_path).members[0]
-    await with_keys(member, 5)
-    found = last_segment(member)
-    overwrite(found.path, found.records[-2].offset, bytes(found.end - found.records[-2].offset))
-    said = await member.refuses_to_start()
-    assert "acknowledged entries" in said
-    assert "restore the folder from a copy" in said
-    assert check(member).returncode == 1
+    async with prepared(1, tmp_path) as cluster:
+        member = cluster.members[0]
+        await with_keys(member, 5)
+        found = last_segment(member)
+        overwrite(found.path, found.records[-2].offset, bytes(found.end - found.records[-2].offset))
+        said = await member.refuses_to_start()
+        assert "acknowledged entries" in said
+        assert "restore the folder from a copy" in said
+        assert check(member).returncode == 1
 
 
 async def test_a_member_that_lost_its_tail_helps_nobody_to_lose_it_too(tmp_path: Path) -> None:
@@ -153,18 +150,18 @@ async def test_an_empty_disk_under_an_old_identity_is_refused(tmp_path: Path) ->
 
 
 async def test_a_folder_of_another_member_or_cluster_is_refused(tmp_path: Path) -> None:
-    cluster = Cluster.of(3, tmp_path)
-    first, second = cluster.members[:2]
-    await first.start()
-    await first.kill()
-    own = second.folder
-    second.folder = first.folder
-    said = await second.refuses_to_start()
-    assert "belongs to member" in said
-    assert f"{first.folder}" in said
-    second.folder = own
-    first.flags = ["--initial-cluster-token", "another"]
-    assert "describe cluster" in await first.refuses_to_start()
+    async with prepared(3, tmp_path) as cluster:
+        first, second = cluster.members[:2]
+        await first.start()
+        await first.kill()
+        own = second.folder
+        second.folder = first.folder
+        said = await second.refuses_to_start()
+        assert "belongs to member" in said
+        assert f"{first.folder}" in said
+        second.folder = own
+        first.flags = ["--initial-cluster-token", "another"]
+        assert "describe cluster" in await first.refuses_to_start()
 
 
 async def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
@@ -196,13 +193,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 async def test_a_full_disk_stops_the_server_and_loses_nothing(small_disk: Path) -> None:
-    member = Cluster.of(1, small_disk).members[0]
-    member.log_file = small_disk.parent / "n1.log"
-    await member.start()
-    await healthy(member)
-    acknowledged = {}
-    value = "x" * (1 << 20)
-    try:
+    async with prepared(1, small_disk) as cluster:
+        member = cluster.members[0]
+        member.log_file = small_disk.parent / "n1.log"
+        await member.start()
+        await healthy(member)
+        acknowledged = {}
+        value = "x" * (1 << 20)
         for number in range(100):
             try:
                 answer = await put(member, f"/k/{number}", value)
@@ -222,5 +219,3 @@ async def test_a_full_disk_stops_the_server_and_loses_nothing(small_disk: Path) 
         held = await keys_below(member, "/k")
         assert acknowledged.items() <= held.items()
         assert (await ask(member, "PUT /v2/keys/more", "value=1")).status == 201
-    finally:
-        await member.kill()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.system.load import healthy, put
-from tests.system.members import Cluster, until
+from tests.system.members import prepared, until
 
 STRACE = shutil.which("strace")
 CALLS = "openat,pwrite64,fdatasync,write,sendto,sendmsg,writev"
@@ -18,12 +18,12 @@ KEY = "/traced-key"
 
 @pytest.mark.skipif(STRACE is None, reason="strace is not installed")
 async def test_no_answer_leaves_before_the_fdatasync_that_covers_it(tmp_path: Path) -> None:
-    member = Cluster.of(1, tmp_path).members[0]
     trace = tmp_path / "trace"
     assert STRACE is not None
-    # -D: it is the server and not strace that gets our signals.
-    await member.launch(STRACE, "-D", "-f", "-y", "-s", "4096", "-e", f"trace={CALLS}", "-o", str(trace))
-    try:
+    async with prepared(1, tmp_path) as cluster:
+        member = cluster.members[0]
+        # -D: it is the server and not strace that gets our signals.
+        await member.launch(STRACE, "-D", "-f", "-y", "-s", "4096", "-e", f"trace={CALLS}", "-o", str(trace))
         await member.serves()
         await healthy(member)
         assert (await put(member, KEY, "seen")).status == 201
@@ -32,8 +32,7 @@ async def test_no_answer_leaves_before_the_fdatasync_that_covers_it(tmp_path: Pa
             return "201 Created" in trace.read_text()
 
         await until(is_traced, "strace has written down the answer")
-    finally:
-        await member.stop()
+        assert await member.stop() == 0
     lines = trace.read_text().splitlines()
     written = next(at for at, line in enumerate(lines) if "pwrite64(" in line and ".wal>" in line and KEY[1:] in line)
     synced = _finished(lines, "fdatasync", written)
