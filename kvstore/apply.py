@@ -14,6 +14,7 @@ from kvstore.membership import Membership, MembershipError
 from kvstore.store.errors import StoreError
 from kvstore.store.events import Event
 from kvstore.store.frozen import Frozen
+from kvstore.store.history import HISTORY_BYTES
 from kvstore.store.operations import OPERATIONS, Expire, Operation, Update
 from kvstore.store.store import Store
 from kvstore.wire import Command, Guarded, Publish, UpdateMember, WireError, pack, unpack
@@ -70,7 +71,7 @@ class StateMachine:
         return FrozenMachine(self.membership, self.auth, self.store.freeze())
 
     @classmethod
-    def restore(cls, chunks: Iterable[bytes], history_limit: int) -> StateMachine:
+    def restore(cls, chunks: Iterable[bytes], history_limit: int, history_bytes: int = HISTORY_BYTES) -> StateMachine:
         """The inverse of `FrozenMachine.chunks`. Raises WireError."""
         rest = iter(chunks)
         head = unpack(next(rest, b""))
@@ -78,7 +79,7 @@ class StateMachine:
             raise WireError("a snapshot does not begin with its version")
         if head[0] != SNAPSHOT_VERSION:
             raise WireError(f"a snapshot of layout {head[0]}; this version knows {SNAPSHOT_VERSION}")
-        store = Store.restore((unpack(chunk) for chunk in rest), history_limit)
+        store = Store.restore((unpack(chunk) for chunk in rest), history_limit, history_bytes)
         return cls(store, Membership.restore(head[1]), Auth.restore(head[2]))
 
     def adopt(self, restored: StateMachine) -> None:

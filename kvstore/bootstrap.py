@@ -27,6 +27,7 @@ from kvstore.storage.folder import DataFolder
 from kvstore.storage.layout import INCARNATION_BYTES, Identity
 from kvstore.storage.snapshots import Snapshots
 from kvstore.storage.wal import SEGMENT_BYTES, WAL
+from kvstore.store.history import HISTORY_BYTES
 from kvstore.store.store import Store
 from kvstore.wire import time_of
 
@@ -80,13 +81,13 @@ class Opened(NamedTuple):
 def open_member(settings: Settings, files: Files, folder: DataFolder) -> Opened:
     """Raises StartError or StorageError; a folder that is refused is left as it was."""
     if folder.identity is not None:
-        opened = reopen(folder, settings.event_history)
+        opened = reopen(folder, settings.event_history, history_bytes=settings.event_history_bytes)
         _check_belongs(settings, opened)
         _check_whole(opened)
         return opened
     if settings.initial_cluster_state == "existing":
         return _join(settings, files, folder)
-    machine = StateMachine(Store(settings.event_history), _initial_membership(settings))
+    machine = StateMachine(_new_store(settings), _initial_membership(settings))
     return create_member(files, folder, settings.name, machine, os.urandom(INCARNATION_BYTES))
 
 
@@ -111,12 +112,12 @@ def join_member(
     folder: DataFolder,
     identity: Identity,
     members: Iterable[Member],
-    event_history: int,
+    store: Store,
     segment_bytes: int = SEGMENT_BYTES,
 ) -> Opened:
     """A member of a cluster that exists, on an empty folder. It knows `members`, so that it can answer them, and
     nothing else: no one voted it in yet, as far as it can tell."""
-    machine = StateMachine(Store(event_history), Membership(members))
+    machine = StateMachine(store, Membership(members))
     return _begin(files, folder, identity, machine, SnapshotMeta(0, 0, Configuration()), segment_bytes)
 
 
@@ -139,7 +140,12 @@ def _begin(
     return Opened(identity, folder, wal, snapshots, machine, snapshot, hard_state, (), None, meta.configuration)
 
 
-def reopen(folder: DataFolder, event_history: int, segment_bytes: int = SEGMENT_BYTES) -> Opened:
+def reopen(
+    folder: DataFolder,
+    event_history: int,
+    segment_bytes: int = SEGMENT_BYTES,
+    history_bytes: int = HISTORY_BYTES,
+) -> Opened:
     """A member that has run before. Raises StartError or StorageError."""
     identity = folder.identity
     assert identity is not None, "nobody lives here yet"
@@ -154,7 +160,7 @@ def reopen(folder: DataFolder, event_history: int, segment_bytes: int = SEGMENT_
         )
     meta = newest[0]
     snapshot = meta if meta.index else None
-    machine = StateMachine.restore(snapshots.load(meta), event_history)
+    machine = StateMachine.restore(snapshots.load(meta), event_history, history_bytes)
     wal, recovered = folder.open_wal(snapshot=snapshot, segment_bytes=segment_bytes)
     for note in recovered.notes:
         log.warning(note)
@@ -200,15 +206,20 @@ def _check_belongs(settings: Settings, opened: Opened) -> None:
             f" {settings.name!r}; use the right --data-dir or --name"
         )
     wanted = _initial_membership(settings)
-    same_members = {m.peer_urls for m in wanted.members.values()} == {
-        m.peer_urls for m in opened.machine.membership.members.values()
-    }
-    if same_members and identity.member_id not in wanted.members and len(wanted.members) > 1:
+    members = opened.machine.membership.members
+    same_urls = {m.peer_urls for m in wanted.members.values()} == {m.peer_urls for m in members.values()}
+    # Once members were added or removed, their ids tell no more which --initial-cluster they began with.
+    founders = cluster_id(members) == identity.cluster_id
+    if founders and same_urls and identity.member_id not in wanted.members and len(wanted.members) > 1:
         raise StartError(
             f"{opened.folder.path} belongs to cluster {identity.cluster_id:x}, but --initial-cluster and"
             f" --initial-cluster-token {settings.initial_cluster_token!r} describe cluster"
             f" {cluster_id(wanted.members):x}; use the right --data-dir or token"
         )
+
+
+def _new_store(settings: Settings) -> Store:
+    return Store(settings.event_history, settings.event_history_bytes)
 
 
 def _initial_membership(settings: Settings) -> Membership:
@@ -229,7 +240,7 @@ def _join(settings: Settings, files: Files, folder: DataFolder) -> Opened:
     for member in members:
         if tuple(sorted(member.peer_urls)) == ours:
             identity = Identity(cluster, member.id, os.urandom(INCARNATION_BYTES))
-            return join_member(files, folder, identity, members, settings.event_history)
+            return join_member(files, folder, identity, members, _new_store(settings))
     raise StartError(
         f"the cluster has no member with the peer URLs {','.join(ours)}; add it first (POST /v2/members), then start"
         " it with --initial-cluster-state existing"

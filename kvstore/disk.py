@@ -8,13 +8,16 @@ the log is durable. Knows no raft and no waiting client.
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import perf_counter
 
 from kvstore import logs
 from kvstore.apply import FrozenMachine, StateMachine
 from kvstore.lanes import Lanes
 from kvstore.raft.types import SnapshotMeta, Write
+from kvstore.statistics import DISK_BUCKETS, SAVE_BUCKETS, Histogram
 from kvstore.storage.snapshots import Receiver, Snapshots
 from kvstore.storage.wal import WAL
+from kvstore.store.history import HISTORY_BYTES
 from kvstore.wire import SnapshotChunk
 
 log = logs.get("disk")
@@ -24,22 +27,35 @@ class NodeDisk:
     """Satisfies the driver's `Disk`. `max_wals` and `max_snapshots` are the files to keep, 0: all."""
 
     def __init__(
-        self, wal: WAL, snapshots: Snapshots, lanes: Lanes, event_history: int, max_wals: int, max_snapshots: int
+        self,
+        wal: WAL,
+        snapshots: Snapshots,
+        lanes: Lanes,
+        event_history: int,
+        max_wals: int,
+        max_snapshots: int,
+        history_bytes: int = HISTORY_BYTES,
     ) -> None:
+        self.sync_seconds = wal.sync_seconds
+        self.commit_seconds = Histogram(DISK_BUCKETS)  # of a whole batch: made, written and synced
+        self.save_seconds = Histogram(SAVE_BUCKETS)  # of a snapshot
         self._wal = wal
         self._snapshots = snapshots
         self._lanes = lanes
         self._event_history = event_history
+        self._history_bytes = history_bytes
         self._max_wals = max_wals
         self._max_snapshots = max_snapshots
         self._receiver: Receiver | None = None
 
     def write(self, write: Write, done: Callable[[], None]) -> None:
         def job() -> None:
+            began = perf_counter()
             if write.snapshot is not None:
                 self._wal.mark_snapshot(write.snapshot)
             if write.hard_state is not None or write.entries:
                 self._wal.append(write.hard_state, write.entries)
+            self.commit_seconds.observe(perf_counter() - began)
 
         self._lanes.log(job, lambda _: done())
 
@@ -57,15 +73,24 @@ class NodeDisk:
                     for name in self._wal.purge(oldest, self._max_wals):
                         log.debug("removed a segment of the log that nothing needs", segment=name)
 
+        def save() -> None:
+            began = perf_counter()
+            self._snapshots.save(meta, frozen.chunks())
+            self.save_seconds.observe(perf_counter() - began)
+
         self._lanes.bulk(
-            lambda: self._snapshots.save(meta, frozen.chunks()),
+            save,
             lambda _: self._lanes.log(mark, lambda _: done()),
             lambda problem: failed(str(problem)),
         )
 
     def load_snapshot(self, meta: SnapshotMeta, done: Callable[[StateMachine], None]) -> None:
         """Unlike the others this one must not fail: the file was checked when it arrived."""
-        self._lanes.log(lambda: StateMachine.restore(self._snapshots.load(meta), self._event_history), done)
+
+        def job() -> StateMachine:
+            return StateMachine.restore(self._snapshots.load(meta), self._event_history, self._history_bytes)
+
+        self._lanes.log(job, done)
 
     def read_piece(
         self,

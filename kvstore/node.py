@@ -20,7 +20,7 @@ from typing import NamedTuple, Protocol
 from kvstore import logs
 from kvstore.apply import REFUSALS, FrozenMachine, StateMachine
 from kvstore.membership import Membership, MembershipError
-from kvstore.proposals import Done, Outcome, Proposal, Proposals, Refused, Unavailable
+from kvstore.proposals import ChangePending, Done, Outcome, Proposal, Proposals, Refused, Unavailable
 from kvstore.raft.core import Raft
 from kvstore.raft.errors import ChangeRefused, ProposalRefused
 from kvstore.raft.types import (
@@ -44,6 +44,7 @@ from kvstore.wire import (
     PeerMessage,
     SnapshotAck,
     SnapshotChunk,
+    UpdateMember,
     pack_change,
     pack_command,
     stamp,
@@ -94,7 +95,8 @@ class Network(Protocol):
         """Sends at the end of the turn, or drops; never blocks, never fails."""
 
     def members_changed(self, membership: Membership, configuration: Configuration) -> None:
-        """Connections to new members are wanted, those to removed ones no longer."""
+        """Connections to new members are wanted, those to removed ones no longer once `configuration` is without
+        them: until then their votes are needed."""
 
 
 class Node:
@@ -117,7 +119,6 @@ class Node:
         self.raft = raft
         self.machine = machine
         self.ticks = 0
-        self.removed = False
         self._disk = disk
         self._network = network
         self._clock = clock
@@ -128,6 +129,7 @@ class Node:
         self._snapshot_index = snapshot.index if snapshot else 0
         self._saving = False
         self._writing = False
+        self._members_stale = False  # whether the network has not yet heard of the last change of members
         self._unsettled = False  # whether the disk has not yet been told that the last write is durable
         self._written_tick = 0
         self._sweeping = False
@@ -135,6 +137,9 @@ class Node:
         self._ahead = 0  # what must be added to our clock so that replicated time does not run backwards
         self._led_term = 0
         self._seen = (0, NO_MEMBER)  # term and leader, as last logged
+        self._last_leader = NO_MEMBER
+        self.leader_changes = 0  # seen since the start
+        self.leader_since = 0  # ns since the epoch, by our clock; of the leader that there is, or was last
         self._reads: list[tuple[int, Callable[[Unavailable | None], None]]] = []  # deadline, done: for the next round
         self._round: list[tuple[int, Callable[[Unavailable | None], None]]] = []  # those that a round is under way for
         self._round_context = 0
@@ -148,6 +153,24 @@ class Node:
     @property
     def has_leader(self) -> bool:
         return self.raft.leader != NO_MEMBER
+
+    @property
+    def proposals_pending(self) -> int:
+        return len(self._proposals)
+
+    @property
+    def proposals_failed(self) -> int:
+        return self._proposals.failed
+
+    @property
+    def removed(self) -> bool:
+        """Whether this member was removed and may stop. Not before: in a joint configuration its vote still counts
+        (two members that become one would never commit anything again), and a leader that goes leads until those
+        that remain know of it."""
+        raft = self.raft
+        if raft.member_id not in self.machine.membership.removed:
+            return False
+        return raft.member_id not in raft.members and not raft.is_leader
 
     def now(self) -> int:
         """This member's view of replicated time, for what a reader is shown."""
@@ -223,6 +246,8 @@ class Node:
         self._take_refusals()
         more = self._apply()
         self._send()
+        if self._members_stale:  # now that whoever goes was told so
+            self._members_changed()
         self._start_write()
         self._observe()
         return more
@@ -279,9 +304,10 @@ class Node:
     def _settle_refused(self, batch: list[Proposal], reason: int) -> bool:
         """What was certainly not appended waits for a better moment (True), or cannot be done at all."""
         if reason == Refusal.ENTRY_TOO_LARGE or reason == Refusal.CHANGE_PENDING:
-            text = "request is too large" if reason == Refusal.ENTRY_TOO_LARGE else "too many configuration changes"
+            too_large = reason == Refusal.ENTRY_TOO_LARGE
+            refused = Refused("etcdserver: request is too large") if too_large else ChangePending()
             for proposal in batch:
-                self._proposals.settle(proposal, Refused(f"etcdserver: {text}"))
+                self._proposals.settle(proposal, refused)
             return False
         self._proposals.put_back(batch)
         return True
@@ -409,6 +435,8 @@ class Node:
             outcome = self.machine.apply(logged.command, logged.time)
         except REFUSALS as refusal:
             outcome = refusal
+        if type(logged.command) is UpdateMember:
+            self._members_changed()
         if logged.time > self._latest_time:
             self._latest_time = logged.time
         if proposal is not None:
@@ -417,6 +445,7 @@ class Node:
     def _apply_change(self, entry: Entry) -> None:
         if not entry.payload:
             self.raft.apply_configuration(())
+            self._members_stale = True
             return
         change = unpack_change(entry.payload)
         outcome: Exception | None = None
@@ -427,14 +456,14 @@ class Node:
         except (MembershipError, ChangeRefused) as refusal:  # the same on every member
             outcome = refusal
         else:
-            self._members_changed()
+            self._members_stale = True
         proposal = self._proposals.at(entry.index, entry.term) or self._proposals.of(change.request)
         if proposal is not None:
             self._proposals.settle(proposal, outcome)
 
     def _members_changed(self) -> None:
+        self._members_stale = False
         self._network.members_changed(self.machine.membership, self.raft.configuration)
-        self.removed = self.raft.member_id in self.machine.membership.removed
 
     # --- reads --------------------------------------------------------------------------------------------------
 
@@ -472,6 +501,10 @@ class Node:
         if seen == self._seen:
             return
         term, leader = self._seen = seen
+        if leader not in (NO_MEMBER, self._last_leader):
+            self._last_leader = leader
+            self.leader_changes += 1
+            self.leader_since = self._clock()
         member = f"{self.raft.member_id:x}"
         if leader == self.raft.member_id:
             self._time()  # from here on replicated time runs by our clock

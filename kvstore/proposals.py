@@ -32,6 +32,13 @@ class Refused(Unavailable):
     """Certainly not done, and it may be asked again."""
 
 
+class ChangePending(Refused):
+    """Another change of members is still under way."""
+
+    def __init__(self) -> None:
+        super().__init__("etcdserver: too many configuration changes")
+
+
 #: What the command did (None: nothing to tell) or why not: StoreError, MembershipError, AuthError, Unavailable.
 Outcome: TypeAlias = Event | AuthOutcome | Exception
 Done: TypeAlias = Callable[[Outcome], None]
@@ -64,6 +71,7 @@ class Proposals:
         self._by_index: dict[int, Proposal] = {}  # appended here, as the leader
         self._by_sequence: dict[int, list[Proposal]] = {}  # forwarded to the leader
         self.unsent: deque[Proposal] = deque()
+        self.failed = 0  # refused for want of room, or given up on
 
     def __len__(self) -> int:
         return len(self._open)
@@ -71,6 +79,7 @@ class Proposals:
     def add(self, proposal: Proposal) -> None:
         """Raises Refused when too many wait already."""
         if len(self._open) >= self._limit:
+            self.failed += 1
             raise Refused("etcdserver: too many requests")
         self._open[proposal.request] = proposal
         self.unsent.append(proposal)
@@ -145,7 +154,7 @@ class Proposals:
         """A snapshot whose last entry is of `term` replaced the state: what was proposed up to then may be in
         it or not, and nobody can tell."""
         for proposal in [proposal for proposal in self._open.values() if 0 < proposal.term <= term]:
-            self.settle(proposal, Unavailable())
+            self._give_up(proposal, Unavailable())
         self._forget_routes(term + 1)
 
     def _forget_routes(self, term: int) -> None:
@@ -159,7 +168,7 @@ class Proposals:
             oldest = next(iter(self._open.values()))
             if oldest.deadline > tick:
                 break
-            self.settle(oldest, Unavailable())
+            self._give_up(oldest, Unavailable())
         while self.unsent and self.unsent[0].settled:
             self.unsent.popleft()
         self._by_sequence = {
@@ -168,4 +177,8 @@ class Proposals:
 
     def fail_all(self, outcome: Unavailable) -> None:
         for proposal in list(self._open.values()):
-            self.settle(proposal, outcome)
+            self._give_up(proposal, outcome)
+
+    def _give_up(self, proposal: Proposal, why: Unavailable) -> None:
+        self.failed += 1
+        self.settle(proposal, why)

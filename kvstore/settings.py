@@ -81,6 +81,8 @@ class Settings:
     max_snapshots: int = 5  # files kept; 0: all
     max_wals: int = 5  # files kept; 0: all
     event_history: int = 10_000  # events a watch may reach back
+    event_history_bytes: int = 64 << 20  # that those events take at most
+    strict_reconfig_check: bool = True  # refuse changes of members that would cost the quorum
     max_request_bytes: int = 10 * 1024 * 1024  # of one request's body
     bcrypt_cost: int = 10  # of passwords that are set here, 4 to 31
     cors: tuple[str, ...] = ("*",)  # allowed origins; "*" allows every one
@@ -105,6 +107,7 @@ class Settings:
             "election-timeout": self.election_timeout_ms,
             "snapshot-count": self.snapshot_count,
             "event-history": self.event_history,
+            "event-history-bytes": self.event_history_bytes,
             "max-request-bytes": self.max_request_bytes,
         }
         for flag, number in least_one.items():

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from kvstore import logs
 from kvstore.membership import Membership
 from kvstore.raft.types import Configuration
+from kvstore.traffic import Traffic
 from kvstore.wire import (
     MAX_FRAME_BYTES,
     PEER_VERSION,
@@ -42,6 +43,8 @@ HANDSHAKE_SECONDS = 5.0
 DIAL_SECONDS = 2.0
 FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 0.5
+#: How long a removed member is still talked with: it may lead until we have acknowledged that it goes.
+FAREWELL_SECONDS = 3.0
 #: Unacknowledged for so long, a connection counts as broken and is dialled anew (Linux: TCP_USER_TIMEOUT).
 USER_TIMEOUT_MS = 1500
 
@@ -243,6 +246,7 @@ class Link:
         self._waiting: list[bytes] = []
         self._transport: asyncio.Transport | None = None
         self._reported: Verdict | None = None
+        self._dials = True
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def send(self, packed: bytes) -> None:
@@ -270,10 +274,10 @@ class Link:
     async def _run(self) -> None:
         pause = FIRST_PAUSE
         attempt = 0
-        while True:
-            url = urlsplit(self.urls[attempt % len(self.urls)])
+        while self._dials:
+            url = self.urls[attempt % len(self.urls)]
             attempt += 1
-            dialled = await self._dial(url.hostname or "", url.port or 0)
+            dialled = await self._dial(*_address(url))
             if dialled is not None:
                 pause = FIRST_PAUSE
                 self._transport = dialled.transport
@@ -291,7 +295,7 @@ class Link:
             async with asyncio.timeout(DIAL_SECONDS):
                 _, dialled = await loop.create_connection(lambda: _Dialled(self, self._hello), host, port)
                 verdict = await dialled.verdict
-        except (OSError, TimeoutError, asyncio.CancelledError):
+        except (OSError, UnicodeError, TimeoutError, asyncio.CancelledError):
             if dialled is not None:
                 dialled.transport.abort()
             if (task := asyncio.current_task()) is not None and task.cancelling():
@@ -306,6 +310,10 @@ class Link:
             self._receiver.refused(self.member, verdict)
         return None
 
+    def dial_no_more(self) -> None:
+        """The connection that there is, is the last."""
+        self._dials = False
+
     async def close(self) -> None:
         self.flush()
         self._task.cancel()
@@ -313,6 +321,15 @@ class Link:
             await self._task
         if self._transport is not None:
             self._transport.close()
+
+
+def _address(url: str) -> tuple[str, int]:
+    """Host and port; of a URL that has none that can be dialled, what certainly fails."""
+    parts = urlsplit(url)
+    try:
+        return parts.hostname or "", parts.port or 0
+    except ValueError:
+        return "", 0
 
 
 # --- all connections of one member ----------------------------------------------------------------------------------
@@ -325,6 +342,7 @@ class PeerTransport:
         self._cluster, self._member, self._incarnation = identity
         self._receiver = receiver
         self._packer = MessagePacker()
+        self.traffic = Traffic()
         self._links: dict[int, Link] = {}
         self._streams: dict[int, Acceptor] = {}  # accepted and welcomed, by member
         self.accepted: set[Acceptor] = set()
@@ -333,28 +351,52 @@ class PeerTransport:
     def send(self, message: PeerMessage) -> None:
         link = self._links.get(message.to)
         if link is not None and link.is_connected:
-            link.send(self._packer.pack(message))
+            packed = self._packer.pack(message)
+            link.send(packed)
+            self.traffic.sent(message, len(packed))
+        else:
+            self.traffic.dropped(message)
 
     def flush(self) -> None:
         for link in self._links.values():
             if not link.flush():
+                self.traffic.lost(link.member)
                 self._receiver.connection_lost(link.member)
 
     def members_changed(self, membership: Membership, configuration: Configuration) -> None:
         wanted = {member.id: member.peer_urls for member in membership.members.values() if member.id != self._member}
         for member, link in list(self._links.items()):
-            if wanted.get(member) != link.urls:
-                del self._links[member]
-                task = asyncio.get_running_loop().create_task(link.close())
-                task.add_done_callback(lambda done: done.exception())
+            if member not in wanted and link.is_connected:
+                link.dial_no_more()
+                asyncio.get_running_loop().call_later(FAREWELL_SECONDS, self._part_from, member)
+            elif wanted.get(member) != link.urls:
+                self._close_link(member)
+        for member in [member for member in self.traffic.peers if member not in wanted]:
+            self.traffic.forget(member)
         for member, urls in wanted.items():
             if member not in self._links:
                 hello = Hello(PEER_VERSION, self._cluster, self._member, member, self._incarnation)
                 self._links[member] = Link(member, urls, hello, self._receiver)
 
+    def _close_link(self, member: int) -> None:
+        task = asyncio.get_running_loop().create_task(self._links.pop(member).close())
+        task.add_done_callback(lambda done: done.exception())
+
+    def _part_from(self, member: int) -> None:
+        """It was removed: whatever it still has to say, it says to a new connection, and is told there."""
+        if member in self._links:
+            self._close_link(member)
+        if member in self._streams:
+            self._streams[member].close()
+
     def is_connected(self, member: int) -> bool:
         link = self._links.get(member)
         return link is not None and link.is_connected
+
+    @property
+    def active(self) -> set[int]:
+        """The members that hear us and that we hear."""
+        return {member for member in self._streams if self.is_connected(member)}
 
     # --- for accepted connections -----------------------------------------------------------------------------------
 
@@ -392,12 +434,14 @@ class PeerTransport:
         self.accepted.discard(stream)
         if stream.member is not None and not stream.replaced:
             self._streams.pop(stream.member, None)
+            self.traffic.lost(stream.member)
             self._receiver.connection_lost(stream.member)
 
     def deliver(self, member: int, payload: bytes) -> None:
         message = unpack_message(payload)
         if message.sender != member or message.to != self._member:
             raise WireError(f"a message from {message.sender:x} to {message.to:x} on the stream of {member:x}")
+        self.traffic.received(message, len(payload))
         self._receiver.received(message)
 
     async def close(self) -> None:

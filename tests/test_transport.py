@@ -225,13 +225,57 @@ async def test_a_broken_connection_is_told_on_both_sides_and_dialled_anew() -> N
         await connected(one, 2)
 
 
-async def test_a_member_that_went_is_no_longer_dialled() -> None:
+async def test_a_removed_member_is_still_talked_with_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A leader that is removed leads until the others have acknowledged what removes it."""
+    monkeypatch.setattr("kvstore.transport.FAREWELL_SECONDS", 3600.0)
+    async with peer(1) as one, peer(2) as two:
+        introduce(one, 2, two.url)
+        introduce(two, 1, one.url)
+        await connected(one, 2)
+        await connected(two, 1)
+        one.transport.members_changed(Membership(), Configuration())
+        one.transport.send(heartbeat(1, 2))
+        one.transport.flush()
+        await two.inbox.until(lambda: two.inbox.messages == [heartbeat(1, 2)])
+        two.transport.send(heartbeat(2, 1))
+        two.transport.flush()
+        await one.inbox.until(lambda: one.inbox.messages == [heartbeat(2, 1)])
+
+
+async def test_a_removed_member_is_told_so_once_it_dials_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kvstore.transport.FAREWELL_SECONDS", 0.0)
+    async with peer(1) as one, peer(2) as two:
+        introduce(one, 2, two.url)
+        introduce(two, 1, one.url)
+        await connected(one, 2)
+        await connected(two, 1)
+        one.inbox.verdict = Verdict.REMOVED
+        one.transport.members_changed(Membership(), Configuration())
+        await two.inbox.until(lambda: two.inbox.refusals == [(1, Verdict.REMOVED)])
+        assert not one.transport.is_connected(2)
+
+
+async def test_urls_that_cannot_be_dialled_do_not_end_the_dialling() -> None:
+    async with peer(1) as one, peer(2) as two:
+        introduce(one, 2, "http://127.0.0.1:99999", f"http://{'x' * 70}.y:1", "unix://x", two.url)
+        await connected(one, 2)
+
+
+async def test_active_are_those_that_hear_us_and_that_we_hear() -> None:
     async with peer(1) as one, peer(2) as two:
         introduce(one, 2, two.url)
         await connected(one, 2)
-        one.transport.members_changed(Membership(), Configuration())
-        assert not one.transport.is_connected(2)
-        await two.inbox.until(lambda: two.inbox.lost == [1])
+        assert one.transport.active == set()
+        introduce(two, 1, one.url)
+        await connected(two, 1)
+        async with asyncio.timeout(SECONDS):
+            while one.transport.active != {2}:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        two.transport.send(heartbeat(2, 1))
+        two.transport.flush()
+        await one.inbox.until(lambda: bool(one.inbox.messages))
+        sent, received = two.transport.traffic.peer(1).sent_bytes, one.transport.traffic.peer(2).received_bytes
+        assert sent == received > 0
 
 
 def test_frames_come_out_whole_however_they_are_cut() -> None:

@@ -48,6 +48,7 @@ FLAGS = (
     Flag("max-wals", "5", "Member", "Write-ahead log files to keep (0 keeps all)."),
     Flag("max-request-bytes", "10485760", "Member", "Largest request body to accept, in bytes."),
     Flag("event-history", "10000", "Member", "Events that a watch may reach back with waitIndex."),
+    Flag("event-history-bytes", "67108864", "Member", "Memory that those events may take, in bytes, about."),
     Flag(
         "bcrypt-cost",
         "10",
@@ -68,6 +69,13 @@ FLAGS = (
         "All members of a new cluster as name=URL, comma-separated; 1 to 7 names, a name once for each of its URLs.",
     ),
     Flag("initial-cluster-state", "new", "Clustering", "'new', or 'existing' to join a cluster that runs."),
+    Flag(
+        "strict-reconfig-check",
+        "true",
+        "Clustering",
+        "Refuse to add or remove a member where that would leave the cluster without a quorum.",
+        boolean=True,
+    ),
     Flag(
         "initial-cluster-token",
         "etcd-cluster",

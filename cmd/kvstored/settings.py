@@ -80,6 +80,10 @@ def _number(_name: str, value: Value) -> int:
     return parse_number(value.origin, value.text)
 
 
+def _switch(_name: str, value: Value) -> bool:
+    return parse_boolean(value.origin, value.text)
+
+
 def _urls(name: str, value: Value) -> object:
     return parse_urls(name, value.text)
 
@@ -113,6 +117,8 @@ _FIELDS: Mapping[str, tuple[str, Callable[[str, Value], object]]] = {
     "max-snapshots": ("max_snapshots", _number),
     "max-wals": ("max_wals", _number),
     "event-history": ("event_history", _number),
+    "event-history-bytes": ("event_history_bytes", _number),
+    "strict-reconfig-check": ("strict_reconfig_check", _switch),
     "max-request-bytes": ("max_request_bytes", _number),
     "bcrypt-cost": ("bcrypt_cost", _number),
     "cors": ("cors", _origins),

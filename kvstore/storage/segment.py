@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
+from time import perf_counter
 from typing import TypeAlias
 
 from kvstore.storage.errors import DiskFailed
@@ -115,8 +116,11 @@ class Segment:
         """What the chain will be once `batch` is written."""
         return _framed(batch, self._chain)[1]
 
-    def write(self, batch: Batch, reached: Point, owed: tuple[int, int]) -> None:
-        """Writes the records with the watermark and one fdatasync. `reached`, but for its offset, is the log then."""
+    def write(self, batch: Batch, reached: Point, owed: tuple[int, int]) -> float:
+        """Writes the records with the watermark and one fdatasync, and gives the seconds which that took.
+
+        `reached`, but for its offset, is the log then.
+        """
         chunk, chain = _framed(batch, self._chain)
         end = self._end + len(chunk)
         intended = reached._replace(offset=end)
@@ -128,11 +132,14 @@ class Segment:
             self._file.pwrite(chunk, self._end)
             self._file.pwrite(watermark.pack(), watermark.offset)
             operation = "fdatasync"
+            began = perf_counter()
             self._file.datasync()
+            seconds = perf_counter() - began
         except OSError as error:
             raise DiskFailed(self.path, operation, error) from error
         self._end, self._chain = end, chain
         self._watermark, self.durable = watermark, intended
+        return seconds
 
     def settle(self, owed: tuple[int, int]) -> None:
         """Writes the watermark alone, unless the last one says all already."""

@@ -16,7 +16,7 @@ either the old state or the new one (replay.py). Purging removes the oldest segm
 each, so that the names never show a gap.
 
 A write or fsync that fails poisons the log: the page cache may call pages clean that never reached the disk, so no
-retry can be believed. Nothing here knows Raft, threads or time; there is one caller at a time.
+retry can be believed. Nothing here knows Raft, threads or dates; there is one caller at a time.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from zlib import crc32
 import msgpack
 
 from kvstore.raft.types import Entry, HardState, SnapshotMeta
+from kvstore.statistics import DISK_BUCKETS, Histogram
 from kvstore.storage.errors import DiskFailed, StorageError
 from kvstore.storage.files import Files
 from kvstore.storage.layout import RECORDS_AT, SUFFIX, TEMPORARY, Identity, Point, SegmentName
@@ -62,6 +63,7 @@ class WAL:
         self._mark: SnapshotMeta | None = None
         self._owed = (0, 0)  # (term, index); see layout.Watermark
         self._failure: DiskFailed | None = None
+        self.sync_seconds = Histogram(DISK_BUCKETS)  # of the fdatasync in each batch
         self._pack = msgpack.Packer().pack  # one buffer for all batches
 
     @classmethod
@@ -192,7 +194,7 @@ class WAL:
     def _write(self, segment: Segment, batch: Batch) -> None:
         owed = self._still_owed()
         try:
-            segment.write(batch, self._point(), owed)
+            self.sync_seconds.observe(segment.write(batch, self._point(), owed))
         except DiskFailed as failure:
             self._failure = failure
             raise

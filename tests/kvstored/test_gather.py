@@ -66,11 +66,11 @@ def test_every_setting_can_be_given() -> None:
     found = settings(
         *("--name=n1", "--data-dir=d", "--wal-dir=w", "--snapshot-count=7", "--heartbeat-interval=10"),
         *("--election-timeout=60", "--max-snapshots=0", "--max-wals=3", "--cors=http://a.b, https://c:8"),
-        *("--max-request-bytes=9", "--event-history=11", "--log-level=warn", "--log-format=json"),
+        *("--max-request-bytes=9", "--event-history=11", "--event-history-bytes=12", "--log-level=warn", "--log-format=json"),
         *("--listen-peer-urls=http://127.0.0.1:1,http://[::1]:2", "--initial-advertise-peer-urls=http://a:1"),
         *("--listen-client-urls=http://0.0.0.0:3", "--advertise-client-urls=http://a:3,http://b:3"),
         *("--initial-cluster=n2=http://b:1,n1=http://a:1", "--initial-cluster-state=existing"),
-        "--initial-cluster-token=t",
+        *("--initial-cluster-token=t", "--strict-reconfig-check=false"),
     )
     assert found == Settings(
         name="n1",
@@ -84,6 +84,8 @@ def test_every_setting_can_be_given() -> None:
         cors=("http://a.b", "https://c:8"),
         max_request_bytes=9,
         event_history=11,
+        event_history_bytes=12,
+        strict_reconfig_check=False,
         log_level="warn",
         log_format="json",
         listen_peer_urls=(Url("http", "127.0.0.1", 1), Url("http", "::1", 2)),
@@ -152,9 +154,8 @@ auto-compaction-retention: "1"
 """
     )
     found = gather({"config-file": str(config)}, {})
-    assert found.settings == Settings(name="n1", data_dir=Path("n1.kvstore"))
+    assert found.settings == Settings(name="n1", data_dir=Path("n1.kvstore"), strict_reconfig_check=False)
     assert [warning.partition(" has no effect")[0] for warning in found.warnings] == [
-        f"{config}: strict-reconfig-check",
         f"{config}: auto-compaction-retention",
         f"{config}: log-outputs",
     ]

@@ -104,7 +104,7 @@ class Machine:
         identity = Identity(self.cluster.cluster_id, self.id, incarnation)
         members = self.cluster.members_now()
         return bootstrap.join_member(
-            self.files, folder, identity, members, plan.options.event_history, plan.segment_bytes
+            self.files, folder, identity, members, Store(plan.options.event_history), plan.segment_bytes
         )
 
     def _look_at_tail(self) -> None:
@@ -273,7 +273,7 @@ class Life:
             self._cluster.network.send(self.machine.id, message.to, self._packer.pack(message))
 
     def members_changed(self, membership: Membership, configuration: Configuration) -> None:
-        self._known = frozenset(membership.members)
+        self._known = frozenset(membership.members) | configuration.members
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
