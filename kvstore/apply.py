@@ -31,12 +31,17 @@ _OURS = frozenset((Expire, Publish, UpdateMember))  # what members themselves pr
 
 
 class StateMachine:
-    """`store`, `membership` and `auth` may be read at any time, and changed by nobody else."""
+    """`store`, `membership` and `auth` may be read at any time, and changed by nobody else.
 
-    def __init__(self, store: Store, membership: Membership, auth: Auth | None = None) -> None:
+    `time` is the replicated time of the last command, in nanoseconds since the epoch. It is part of the state: a
+    leader whose log begins behind a snapshot goes on from it.
+    """
+
+    def __init__(self, store: Store, membership: Membership, auth: Auth | None = None, time: int = 0) -> None:
         self.store = store
         self.membership = membership
         self.auth = auth or Auth()
+        self.time = time
 
     def apply(self, command: Command, now: int) -> Applied:
         """Applies what a COMMAND entry carries at its replicated time `now` (nanoseconds since the epoch).
@@ -45,6 +50,7 @@ class StateMachine:
         client's command counts only if it was allowed by the users and roles as they are at its place in the log:
         a member that is behind cannot let anybody through (AuthChanged).
         """
+        self.time = now
         kind = type(command)
         if kind is Guarded:
             command = self._admit(cast(Guarded, command))
@@ -68,37 +74,39 @@ class StateMachine:
 
     def freeze(self) -> FrozenMachine:
         """A view that no later write changes; takes milliseconds even with a million keys."""
-        return FrozenMachine(self.membership, self.auth, self.store.freeze())
+        return FrozenMachine(self.membership, self.auth, self.time, self.store.freeze())
 
     @classmethod
     def restore(cls, chunks: Iterable[bytes], history_limit: int, history_bytes: int = HISTORY_BYTES) -> StateMachine:
         """The inverse of `FrozenMachine.chunks`. Raises WireError."""
         rest = iter(chunks)
         head = unpack(next(rest, b""))
-        if type(head) is not tuple or len(head) != 3:
+        if type(head) is not tuple or len(head) != 4:
             raise WireError("a snapshot does not begin with its version")
         if head[0] != SNAPSHOT_VERSION:
             raise WireError(f"a snapshot of layout {head[0]}; this version knows {SNAPSHOT_VERSION}")
         store = Store.restore((unpack(chunk) for chunk in rest), history_limit, history_bytes)
-        return cls(store, Membership.restore(head[1]), Auth.restore(head[2]))
+        return cls(store, Membership.restore(head[1]), Auth.restore(head[2]), head[3])
 
     def adopt(self, restored: StateMachine) -> None:
         """Goes on from a state that came from the leader; watchers live on (see Store.adopt)."""
         self.membership = restored.membership
         self.auth.adopt(restored.auth)  # first: whose grant is gone must not hear what the store has to tell
         self.store.adopt(restored.store)
+        self.time = restored.time
 
 
 class FrozenMachine:
     """A state machine at one index, to be written out while the original goes on."""
 
-    def __init__(self, membership: Membership, auth: Auth, store: Frozen) -> None:
+    def __init__(self, membership: Membership, auth: Auth, time: int, store: Frozen) -> None:
         self._membership = membership.freeze()
         self._auth = auth.freeze()
+        self._time = time
         self._store = store
 
     def chunks(self) -> Iterator[bytes]:
         """The state as msgpack chunks of bounded size; may run on another thread."""
-        yield pack((SNAPSHOT_VERSION, self._membership, self._auth))
+        yield pack((SNAPSHOT_VERSION, self._membership, self._auth, self._time))
         for chunk in self._store.chunks():
             yield pack(chunk)

@@ -133,7 +133,7 @@ class Node:
         self._unsettled = False  # whether the disk has not yet been told that the last write is durable
         self._written_tick = 0
         self._sweeping = False
-        self._latest_time = latest_time
+        self._latest_time = max(latest_time, machine.time)
         self._ahead = 0  # what must be added to our clock so that replicated time does not run backwards
         self._led_term = 0
         self._seen = (0, NO_MEMBER)  # term and leader, as last logged
@@ -367,6 +367,7 @@ class Node:
     def _installed(self, write: Write, meta: SnapshotMeta, machine: StateMachine) -> None:
         log.info("installed a snapshot", index=meta.index, term=meta.term)
         self.machine.adopt(machine)
+        self._latest_time = max(self._latest_time, machine.time)
         self._applied_term = meta.term
         self._snapshot_index = meta.index
         self._proposals.jumped(meta.term)

@@ -1,0 +1,58 @@
+"""The whole replicated state, frozen and restored, goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import pytest
+
+from kvstore.apply import SNAPSHOT_VERSION, StateMachine
+from kvstore.membership import Member, Membership
+from kvstore.store.operations import CreateInOrder, Set
+from kvstore.store.store import Store
+from kvstore.wire import Publish, WireError, pack
+
+NOW = 1_800_000_000 * 10**9
+
+
+def machine() -> StateMachine:
+    made = StateMachine(Store(100), Membership([Member(1, "n1", ("http://a:1",))]))
+    made.apply(Set(b"/a/b", b"\xff", False, 60, False), NOW)
+    made.apply(Publish(1, "n1", ("http://c:1",)), NOW + 1)
+    made.apply(CreateInOrder(b"/queue", b"job", False, None), NOW + 2)
+    return made
+
+
+def test_restored_it_is_the_same_to_the_byte() -> None:
+    original = machine()
+    restored = StateMachine.restore(original.freeze().chunks(), 100)
+    assert list(restored.freeze().chunks()) == list(original.freeze().chunks())
+    assert restored.time == NOW + 2
+    assert restored.membership.members == original.membership.members
+
+
+def test_a_frozen_view_is_not_moved_by_what_comes_after() -> None:
+    original = machine()
+    before = list(original.freeze().chunks())
+    frozen = original.freeze()
+    original.apply(Set(b"/a/b", b"later", False, None, False), NOW + 3)
+    original.apply(Publish(1, "other", ()), NOW + 4)
+    assert list(frozen.chunks()) == before
+
+
+def test_who_adopts_a_state_goes_on_from_its_time() -> None:
+    behind = StateMachine(Store(100), Membership())
+    behind.adopt(machine())
+    assert behind.time == NOW + 2
+    assert list(behind.freeze().chunks()) == list(machine().freeze().chunks())
+
+
+@pytest.mark.parametrize(
+    ("chunks", "message"),
+    [
+        ([], "not msgpack"),
+        ([pack("noise")], "does not begin with its version"),
+        ([pack((SNAPSHOT_VERSION + 1, (), (), 0))], f"layout {SNAPSHOT_VERSION + 1}"),
+    ],
+)
+def test_what_is_no_snapshot_of_ours_is_refused(chunks: list[bytes], message: str) -> None:
+    with pytest.raises(WireError, match=message):
+        StateMachine.restore(chunks, 100)
