@@ -72,16 +72,23 @@ class TestWatches:
     async def test_switching_on_ends_what_was_open_to_all_before(self, connect: Connect, backend: LocalBackend) -> None:
         change(backend, SwitchAuth(False))
         line = "GET /v2/keys/{}?wait=true&stream=true"
-        secret, public, unproven = [await connect() for _ in range(3)]
+        secret, public, unproven, outsider = [await connect() for _ in range(4)]
         await self.begin(secret, "guest", line.format("app/w/k"))
         await self.begin(public, "guest", line.format("open/a"))
         await self.begin(unproven, "alice", line.format("app/w/k"))
+        await self.begin(outsider, "wrong password", line.format("open/a"))  # nobody looked at it
         backend.apply(SwitchAuth(True))
         for key in (b"/app/w/k", b"/open/a"):
             backend.store.apply(Set(key, b"news", False, None, False), 0)
         assert await self.ends(secret)
         assert await self.ends(unproven)
+        assert await self.ends(outsider)
         assert b"news" in await public.chunk()
+
+    async def test_a_user_who_is_gone_is_no_guest(self, client: RawClient, backend: LocalBackend) -> None:
+        await self.begin(client, "max", "GET /v2/keys/open/a?wait=true")
+        change(backend, DeleteUser(b"max"))
+        assert await self.ends(client)
 
     async def test_a_look_back_shows_no_sibling_s_name(self, client: RawClient, backend: LocalBackend) -> None:
         """A removed /di is reported for /dir, as in etcd, but not to one who may read /dir alone."""
