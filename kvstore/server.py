@@ -164,7 +164,7 @@ class Server:
     # --- for the transport ----------------------------------------------------------------------------------------
 
     def examine(self, hello: Hello) -> Verdict:
-        if hello.sender in self.membership.removed:
+        if hello.sender in self.membership.removed and hello.sender not in self.node.raft.members:
             return Verdict.REMOVED
         if not self._opened.folder.pin(hello.sender, hello.incarnation):
             return Verdict.DISK

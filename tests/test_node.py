@@ -16,6 +16,8 @@ from kvstore.raft.core import Raft
 from kvstore.raft.types import (
     AppendRequest,
     AppendResponse,
+    Change,
+    ChangeKind,
     Configuration,
     Entry,
     HeartbeatRequest,
@@ -31,7 +33,16 @@ from kvstore.raft.types import (
 from kvstore.store.events import Event
 from kvstore.store.operations import Create, Expire, Set
 from kvstore.store.store import Store
-from kvstore.wire import PeerMessage, SnapshotChunk, pack_command, stamp, time_of, unpack_command
+from kvstore.wire import (
+    MembershipChange,
+    PeerMessage,
+    SnapshotChunk,
+    pack_change,
+    pack_command,
+    stamp,
+    time_of,
+    unpack_command,
+)
 
 ME, SECOND, THIRD = 1, 2, 3
 SECOND_NS = 10**9
@@ -389,3 +400,57 @@ def test_only_the_leaders_broken_connection_makes_a_follower_ask_for_votes(lost:
     bench.node.connection_lost(lost)
     bench.tick(20)
     assert bool(bench.wire.take(VoteRequest)) == (lost == SECOND)
+
+
+def removal(member: int) -> MembershipChange:
+    return MembershipChange(0, (Change(ChangeKind.REMOVE, member),), member, "", ())
+
+
+def test_a_removed_follower_goes_on_while_the_joint_configuration_needs_its_vote() -> None:
+    bench = Bench(members=2)
+    bench.follow()
+    bench.receive(AppendRequest(ME, SECOND, 2, 1, 1, (Entry(2, 2, 1, pack_change(removal(ME))),), 2))
+    bench.settle_disk()
+    assert ME in bench.node.machine.membership.removed
+    assert not bench.node.removed
+    bench.receive(AppendRequest(ME, SECOND, 2, 2, 2, (Entry(3, 2, 1, b""),), 3))
+    bench.settle_disk()
+    assert bench.node.removed
+
+
+def test_a_leader_that_is_removed_leads_until_those_that_remain_know_it() -> None:
+    bench = Bench(members=2)
+    bench.lead()
+    bench.node.propose_change(removal(ME), lambda outcome: None)
+    bench.flush()
+    for _ in range(2):  # the change, and the end of the joint configuration
+        bench.settle_disk()
+        assert not bench.node.removed
+        bench.acknowledge()
+    assert ME not in bench.node.raft.configuration.members
+    bench.settle_disk()
+    assert not bench.node.removed
+    bench.acknowledge()
+    assert bench.node.removed
+
+
+def test_who_goes_is_told_before_the_network_forgets_it() -> None:
+    bench = Bench(members=3)
+    bench.lead()
+    bench.node.propose_change(removal(THIRD), lambda outcome: None)
+    bench.flush()
+    bench.settle_disk()
+    bench.receive(AppendResponse(ME, THIRD, bench.node.raft.term, bench.node.raft.last_index, False, 0, 0))
+    seen: list[tuple[bool, bool]] = []  # whether the third is a member of the configuration, and was told of the end
+    changed = bench.wire.members_changed
+
+    def members_changed(membership: Membership, configuration: Configuration) -> None:
+        told = [message for message in bench.wire.sent if message.to == THIRD and isinstance(message, AppendRequest)]
+        seen.append((THIRD in configuration.members, bool(told) and told[-1].commit == bench.node.raft.commit))
+        changed(membership, configuration)
+
+    bench.wire.members_changed = members_changed  # type: ignore[method-assign]
+    bench.settle_disk()
+    bench.receive(AppendResponse(ME, THIRD, bench.node.raft.term, bench.node.raft.last_index, False, 0, 0))
+    bench.acknowledge()
+    assert seen == [(False, True)]

@@ -83,7 +83,8 @@ class Cluster:
         if life is None:
             return
         sender = self.machines[message.sender]
-        if sender.id in life.node.machine.membership.removed:
+        node = life.node
+        if sender.id in node.machine.membership.removed and sender.id not in node.raft.members:
             if sender.life is not None:
                 sender.retire()  # it is told so as soon as it connects
             return

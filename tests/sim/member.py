@@ -69,6 +69,9 @@ class Machine:
         self._starting = False
         if self.life is not None or self.retired:
             return
+        if not self._founders and not self.lives and self.id not in [one.id for one in self.cluster.members_now()]:
+            self.start_after(50 * MILLISECOND)  # nobody answers who it is
+            return
         try:
             folder = DataFolder.open(self.files, HOME, holder="simulator")
             opened = self._open(folder)
