@@ -32,6 +32,8 @@ def alone(count: int) -> tuple[InitialMember, ...]:
     [
         ({"name": ""}, "--name must not be empty"),
         ({"snapshot_count": 0}, "--snapshot-count must be at least 1 (is 0)"),
+        ({"bcrypt_cost": 3}, "--bcrypt-cost must be 4 to 31 (is 3); one more doubles the time"),
+        ({"bcrypt_cost": 32}, "--bcrypt-cost must be 4 to 31 (is 32); one more doubles the time"),
         ({"heartbeat_interval_ms": 0}, "--heartbeat-interval must be at least 1 (is 0)"),
         ({"election_timeout_ms": -1}, "--election-timeout must be at least 1 (is -1)"),
         ({"event_history": 0}, "--event-history must be at least 1 (is 0)"),
