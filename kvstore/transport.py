@@ -70,6 +70,7 @@ class Hello(NamedTuple):
     sender: int
     to: int
     incarnation: bytes
+    urls: tuple[str, ...] = ()  # where the sender can be answered, by one that does not know it yet
 
 
 class Receiver(Protocol):
@@ -169,10 +170,7 @@ class Acceptor(asyncio.Protocol):
 
     def _greet(self, payload: bytes) -> bool:
         fields = unpack(payload)
-        well_formed = type(fields) is tuple and len(fields) == len(Hello._fields)
-        if not well_formed or [type(field) for field in fields] != [int, int, int, int, bytes]:
-            raise WireError("not a hello")
-        hello = Hello(*fields)
+        hello = _hello(fields)
         verdict = self._peers.examine(hello, self._address())
         self._socket.write(frame(pack(verdict.value)))
         if verdict is not Verdict.WELCOME:
@@ -182,7 +180,7 @@ class Acceptor(asyncio.Protocol):
         assert self._splitter is not None
         self._splitter.limit = MAX_FRAME_BYTES
         self.member = hello.sender
-        self._peers.joined(self)
+        self._peers.joined(self, hello.urls)
         return True
 
     def _address(self) -> str:
@@ -195,6 +193,15 @@ class Acceptor(asyncio.Protocol):
 
     def close(self) -> None:
         self._socket.abort()
+
+
+def _hello(fields: object) -> Hello:
+    if type(fields) is not tuple or len(fields) != len(Hello._fields):
+        raise WireError("not a hello")
+    hello = Hello(*fields)
+    if [type(field) for field in hello] != [int, int, int, int, bytes, tuple] or {*map(type, hello.urls)} - {str}:
+        raise WireError("not a hello")
+    return hello
 
 
 # --- dialling -----------------------------------------------------------------------------------------------------
@@ -341,6 +348,7 @@ class PeerTransport:
     def __init__(self, identity: tuple[int, int, bytes], receiver: Receiver) -> None:
         self._cluster, self._member, self._incarnation = identity
         self._receiver = receiver
+        self._urls: tuple[str, ...] = ()  # our own
         self._packer = MessagePacker()
         self.traffic = Traffic()
         self._links: dict[int, Link] = {}
@@ -364,8 +372,11 @@ class PeerTransport:
                 self._receiver.connection_lost(link.member)
 
     def members_changed(self, membership: Membership, configuration: Configuration) -> None:
-        wanted = {member.id: member.peer_urls for member in membership.members.values() if member.id != self._member}
+        wanted = {member.id: member.peer_urls for member in membership.members.values()}
+        self._urls = wanted.pop(self._member, self._urls)
         for member, link in list(self._links.items()):
+            if member not in wanted and (member in configuration.members or member not in membership.removed):
+                continue  # it has a say until the joint configuration is left; or we are behind and do not know it yet
             if member not in wanted and link.is_connected:
                 link.dial_no_more()
                 asyncio.get_running_loop().call_later(FAREWELL_SECONDS, self._part_from, member)
@@ -375,8 +386,11 @@ class PeerTransport:
             self.traffic.forget(member)
         for member, urls in wanted.items():
             if member not in self._links:
-                hello = Hello(PEER_VERSION, self._cluster, self._member, member, self._incarnation)
-                self._links[member] = Link(member, urls, hello, self._receiver)
+                self._link(member, urls)
+
+    def _link(self, member: int, urls: tuple[str, ...]) -> None:
+        hello = Hello(PEER_VERSION, self._cluster, self._member, member, self._incarnation, self._urls)
+        self._links[member] = Link(member, urls, hello, self._receiver)
 
     def _close_link(self, member: int) -> None:
         task = asyncio.get_running_loop().create_task(self._links.pop(member).close())
@@ -422,8 +436,11 @@ class PeerTransport:
             )
         return verdict
 
-    def joined(self, stream: Acceptor) -> None:
+    def joined(self, stream: Acceptor, urls: tuple[str, ...]) -> None:
+        """Whoever speaks to us must be answered, also when we are too far behind to know it as a member."""
         assert stream.member is not None
+        if urls and stream.member not in self._links:
+            self._link(stream.member, urls)
         older = self._streams.get(stream.member)
         self._streams[stream.member] = stream
         if older is not None:

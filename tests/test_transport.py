@@ -187,6 +187,7 @@ async def test_a_hello_that_does_not_fit_is_answered(greeting: bytes, verdict: V
     [
         PREAMBLE + frame(b"noise"),
         PREAMBLE + frame(pack(["not", "a", "hello"])),
+        PREAMBLE + frame(pack((PEER_VERSION, CLUSTER, 1, 2, b"i" * 16, (7,)))),
         PREAMBLE + (MAX_HELLO_BYTES + 1).to_bytes(4, "big"),  # refused before it is there
         PREAMBLE + hello() + frame(b"noise"),
         PREAMBLE + hello() + b"\xff\xff\xff\xff",
@@ -233,7 +234,7 @@ async def test_a_removed_member_is_still_talked_with_for_a_while(monkeypatch: py
         introduce(two, 1, one.url)
         await connected(one, 2)
         await connected(two, 1)
-        one.transport.members_changed(Membership(), Configuration())
+        one.transport.members_changed(Membership(removed=[2]), Configuration())
         one.transport.send(heartbeat(1, 2))
         one.transport.flush()
         await two.inbox.until(lambda: two.inbox.messages == [heartbeat(1, 2)])
@@ -250,7 +251,7 @@ async def test_a_removed_member_is_told_so_once_it_dials_again(monkeypatch: pyte
         await connected(one, 2)
         await connected(two, 1)
         one.inbox.verdict = Verdict.REMOVED
-        one.transport.members_changed(Membership(), Configuration())
+        one.transport.members_changed(Membership(removed=[2]), Configuration())
         await two.inbox.until(lambda: two.inbox.refusals == [(1, Verdict.REMOVED)])
         assert not one.transport.is_connected(2)
 
@@ -289,3 +290,15 @@ def test_frames_come_out_whole_however_they_are_cut() -> None:
 def test_a_frame_over_the_limit_is_refused_by_its_length_alone() -> None:
     with pytest.raises(WireError, match="the limit is 10"):
         list(FrameSplitter(10).feed((11).to_bytes(4, "big")))
+
+
+async def test_who_speaks_to_us_is_answered_although_we_do_not_know_it() -> None:
+    """A member that begins with an old snapshot is led by one that the snapshot does not name."""
+    async with peer(1) as one, peer(2) as two:
+        membership = Membership([Member(1, "", (one.url,)), Member(2, "", (two.url,))])
+        one.transport.members_changed(membership, Configuration())
+        await connected(two, 1)
+        two.transport.members_changed(Membership([Member(2, "", (two.url,))]), Configuration())
+        two.transport.send(heartbeat(2, 1))
+        two.transport.flush()
+        await one.inbox.until(lambda: one.inbox.messages == [heartbeat(2, 1)])

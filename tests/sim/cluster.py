@@ -90,7 +90,7 @@ class Cluster:
             return
         if self.trace.is_on:
             life.machine.tell(f"hears {message}")
-        life.enter(lambda: life.node.receive(message))
+        life.hear(message)
 
     # --- the end ----------------------------------------------------------------------------------------------------
 

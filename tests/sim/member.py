@@ -257,6 +257,11 @@ class Life:
             self.enter(self.node.tick)
         self._scheduler.at(max(self.busy_until, self._scheduler.now) + self._tick, self._ticks)
 
+    def hear(self, message: PeerMessage) -> None:
+        """From now on the sender can be answered, if it could not be before."""
+        self._known |= {message.sender}
+        self.enter(lambda: self.node.receive(message))
+
     def ask(self, request: Callable[[], None], lost: Callable[[], None]) -> None:
         """A client's request; `lost` is called when the process dies."""
         self._lost.append(lost)
@@ -276,7 +281,8 @@ class Life:
             self._cluster.network.send(self.machine.id, message.to, self._packer.pack(message))
 
     def members_changed(self, membership: Membership, configuration: Configuration) -> None:
-        self._known = frozenset(membership.members) | configuration.members
+        gone = membership.removed - configuration.members
+        self._known = (self._known | membership.members.keys() | configuration.members) - gone
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
