@@ -138,15 +138,13 @@ class Guard:
             raise Denied
         return Permit(user, False, asked, written, scope)
 
-    async def require_root(self, request: Request, latest: bool = False) -> None:
-        """For users, roles, members and the switch. Raises Denied, and TooManyChecks.
+    async def require_root(self, request: Request) -> None:
+        """For users, roles, members and the switch, by the users and roles as this member knows them on return.
 
-        `latest`: by all changes of users and roles that were acknowledged before, wherever that was (Unavailable
-        when this cannot be known): for what is not bound to a revision in the log.
+        A change that is not bound to their revision in the log needs a read barrier before. Raises Denied, and
+        TooManyChecks.
         """
         auth = self._backend.auth
-        if latest:
-            await self._backend.read_barrier()
         if not auth.enabled:
             return
         try:

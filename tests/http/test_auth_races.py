@@ -12,7 +12,7 @@ import pytest
 
 from kvstore.passwords import MAX_PER_USER
 from kvstore.store.operations import Delete, Set
-from kvstore.wire import Checked, DeleteRole, DeleteUser, Guarded, SwitchAuth, UpdateRole, UpdateUser
+from kvstore.wire import Checked, DeleteRole, DeleteUser, SwitchAuth, UpdateRole, UpdateUser
 from tests.http.backend import LocalBackend
 from tests.http.client import DEADLINE, RawClient, request
 from tests.http.conftest import Connect
@@ -31,7 +31,7 @@ class RacingBackend(LocalBackend):
         super().__init__()
         self.before: list[Checked] = []
 
-    def execute(self, command: Checked | Guarded) -> asyncio.Future[Any]:
+    def execute(self, command: Any) -> asyncio.Future[Any]:
         self._overtake()
         return super().execute(command)
 
