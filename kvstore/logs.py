@@ -79,7 +79,12 @@ def configure(level: str = "info", line_format: str = "text", stream: TextIO | N
     for old in [old for old in root.handlers if isinstance(old, _StreamHandler)]:
         root.removeHandler(old)
     root.addHandler(handler)
-    root.setLevel(max(logging.WARNING, _LEVELS[level]))
+    set_level(level)
+
+
+def set_level(level: str) -> None:
+    """From now on events are logged from `level` up, as `configure` says it."""
+    logging.getLogger().setLevel(max(logging.WARNING, _LEVELS[level]))
     logging.getLogger(ROOT).setLevel(_LEVELS[level])
 
 

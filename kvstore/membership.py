@@ -7,11 +7,12 @@ anybody. It knows no disk, no network and no clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from hashlib import sha1
 from typing import Any, NamedTuple
 
 from kvstore.raft.types import Change, ChangeKind, Configuration
+from kvstore.settings import MAX_MEMBERS
 from kvstore.wire import MembershipChange, Publish, UpdateMember
 
 
@@ -50,6 +51,15 @@ class DuplicateMember(MembershipError):
 class DuplicatePeerURL(MembershipError):
     def __init__(self, member: int, url: str) -> None:
         super().__init__(f"peer URL {url} belongs to member {member:x}", member)
+
+
+class TooManyMembers(MembershipError):
+    def __init__(self, member: int) -> None:
+        super().__init__(f"a cluster has at most {MAX_MEMBERS} members", member)
+
+
+class QuorumAtRisk(MembershipError):
+    """The change could leave the cluster without a quorum, so it was not even proposed."""
 
 
 def member_id(peer_urls: Iterable[str], token: str, added_at: int | None = None) -> int:
@@ -93,7 +103,36 @@ class Membership:
             return
         if member in self.members and not self._promotes(change):
             raise DuplicateMember(member)
+        if member not in self.members and len(self.members) >= MAX_MEMBERS:
+            raise TooManyMembers(member)
         self._check_urls(member, change.peer_urls)
+
+    def check_quorum(self, change: MembershipChange, active: Collection[int]) -> None:
+        """Raises QuorumAtRisk; etcd's rule for --strict-reconfig-check. `active`: who is up, ourselves included.
+
+        Of the members after the change a majority must have started once, that is, have a name. All must be up when
+        one is added; when one that is up is removed, a majority of those before the change must remain up. To add the
+        second member is allowed all the same: there is no other way from one to two.
+        """
+        started = {member.id for member in self.members.values() if member.name}
+        if change.peer_urls:
+            if not self._is_majority(started, len(self.members) + 1) and (len(started), len(self.members)) != (1, 1):
+                raise QuorumAtRisk("not enough members have started", change.member)
+            if any(member not in active for member in self.members):
+                raise QuorumAtRisk("another member is not up", change.member)
+            return
+        rest = self.members.keys() - {change.member}
+        if not rest:
+            raise QuorumAtRisk("the last member stays", change.member)
+        if not self._is_majority(started & rest, len(rest)):
+            raise QuorumAtRisk("not enough members have started", change.member)
+        up = self.members.keys() & set(active)
+        if change.member in up and len(up) - 1 < 1 + (len(self.members) - 1) // 2:
+            raise QuorumAtRisk("not enough other members are up", change.member)
+
+    @staticmethod
+    def _is_majority(some: Collection[int], count: int) -> bool:
+        return len(some) >= count // 2 + 1
 
     def _promotes(self, change: MembershipChange) -> bool:
         return change.changes == (Change(ChangeKind.ADD_VOTER, change.member),) and (

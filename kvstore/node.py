@@ -137,7 +137,7 @@ class Node:
         self._ahead = 0  # what must be added to our clock so that replicated time does not run backwards
         self._led_term = 0
         self._seen = (0, NO_MEMBER)  # term and leader, as last logged
-        self._last_leader = NO_MEMBER
+        self.last_leader = NO_MEMBER  # who leads, or led last
         self.leader_changes = 0  # seen since the start
         self.leader_since = 0  # ns since the epoch, by our clock; of the leader that there is, or was last
         self._reads: list[tuple[int, Callable[[Unavailable | None], None]]] = []  # deadline, done: for the next round
@@ -502,8 +502,8 @@ class Node:
         if seen == self._seen:
             return
         term, leader = self._seen = seen
-        if leader not in (NO_MEMBER, self._last_leader):
-            self._last_leader = leader
+        if leader not in (NO_MEMBER, self.last_leader):
+            self.last_leader = leader
             self.leader_changes += 1
             self.leader_since = self._clock()
         member = f"{self.raft.member_id:x}"

@@ -24,14 +24,16 @@ from kvstore.disk import NodeDisk
 from kvstore.http.app import Http
 from kvstore.http.app import Settings as HttpSettings
 from kvstore.http.app import serve as serve_http
+from kvstore.http.backend import Numbers
 from kvstore.http.guard import forget_changed
 from kvstore.http.peer import peer_http
 from kvstore.lanes import ThreadLanes
-from kvstore.membership import Membership
+from kvstore.membership import Membership, MembershipError
 from kvstore.node import Node, NodeOptions
 from kvstore.passwords import Passwords
-from kvstore.proposals import Outcome
+from kvstore.proposals import Outcome, Unavailable
 from kvstore.raft.config import Config
+from kvstore.reconfiguration import Reconfiguration
 from kvstore.settings import Settings
 from kvstore.storage.errors import DiskFailed, StorageError
 from kvstore.storage.files import OSFiles
@@ -39,7 +41,15 @@ from kvstore.storage.folder import DataFolder
 from kvstore.store.store import Store
 from kvstore.transport import Acceptor, Hello, PeerTransport, Verdict
 from kvstore.version import VERSION
-from kvstore.wire import TIME_BYTES, Checked, Guarded, PeerMessage, Publish
+from kvstore.wire import (
+    TIME_BYTES,
+    Checked,
+    Guarded,
+    MembershipChange,
+    PeerMessage,
+    Publish,
+    UpdateMember,
+)
 
 #: One heartbeat is so many ticks. A finer tick than the heartbeat lets a lost leader be replaced sooner.
 TICKS_PER_HEARTBEAT = 10
@@ -77,6 +87,7 @@ class Server:
         self._flush_scheduled = False
         self._https: list[Http] = []
         self._peer_listeners: list[asyncio.Server] = []
+        self._started = time.time_ns()
         identity = opened.identity
         self.cluster_id = identity.cluster_id
         self._lanes = ThreadLanes(self._wake, self._broken)
@@ -90,24 +101,26 @@ class Server:
             heartbeat_ticks=TICKS_PER_HEARTBEAT,
             max_entry_bytes=command_bytes + TIME_BYTES,
         )
-        disk = NodeDisk(
+        self._disk = NodeDisk(
             opened.wal,
             opened.snapshots,
             self._lanes,
             settings.event_history,
             settings.max_wals,
             settings.max_snapshots,
+            settings.event_history_bytes,
         )
         random = SystemRandom()
+        request_ticks = round(REQUEST_SECONDS * 1000 / tick_ms) + 2 * election_ticks
         self.node = Node(
             opened.raft(config, random),
             opened.machine,
-            disk,
+            self._disk,
             self._transport,
             time.time_ns,
             random,
             NodeOptions(
-                request_ticks=round(REQUEST_SECONDS * 1000 / tick_ms) + 2 * election_ticks,
+                request_ticks=request_ticks,
                 sweep_ticks=max(1, round(500 / tick_ms)),
                 snapshot_count=settings.snapshot_count,
                 max_command_bytes=command_bytes,
@@ -119,6 +132,13 @@ class Server:
 
         self.passwords = Passwords(settings.bcrypt_cost)
         self.auth.observe(partial(forget_changed, self.auth, self.passwords))
+        self.reconfiguration = Reconfiguration(
+            self,
+            settings.initial_cluster_token,
+            self._active if settings.strict_reconfig_check else None,
+            limit_seconds=request_ticks * self._tick_seconds,
+            pause_seconds=self._tick_seconds,
+        )
 
     # --- for HTTP -----------------------------------------------------------------------------------------------
 
@@ -143,17 +163,52 @@ class Server:
         return self.node.raft.term
 
     @property
+    def leader(self) -> int:
+        return self.node.raft.leader
+
+    @property
     def has_leader(self) -> bool:
         return self.node.has_leader
 
     def now(self) -> int:
         return self.node.now()
 
-    def execute(self, command: Checked | Guarded) -> asyncio.Future[Any]:
+    def numbers(self) -> Numbers:
+        node, raft = self.node, self.node.raft
+        return Numbers(
+            self._settings.name,
+            raft.member_id,
+            raft.role,
+            self._started,
+            raft.term,
+            raft.leader,
+            node.last_leader,
+            node.leader_since,
+            node.leader_changes,
+            raft.log.committed,
+            raft.applied,
+            node.proposals_pending,
+            node.proposals_failed,
+            self._transport.traffic,
+            self._disk.sync_seconds,
+            self._disk.commit_seconds,
+            self._disk.save_seconds,
+        )
+
+    def execute(self, command: Checked | Guarded | Publish | UpdateMember) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
         self.node.propose(command, partial(_resolve, future))
         self._wake()
         return future
+
+    def propose_change(self, change: MembershipChange) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self.node.propose_change(change, partial(_resolve, future))
+        self._wake()
+        return future
+
+    def _active(self) -> set[int]:
+        return self._transport.active | {self.node.raft.member_id}
 
     def read_barrier(self) -> asyncio.Future[None]:
         future: asyncio.Future[None] = self._loop.create_future()
@@ -213,7 +268,10 @@ class Server:
             self._wake()
 
     async def _publish(self) -> None:
-        """Tells the cluster this member's name and where clients reach it, until the cluster knows."""
+        """Tells the cluster this member's name and where clients reach it, until the cluster knows.
+
+        Not before this member knows all that the others do: who has a name counts as one that keeps its promises.
+        """
         member = self._opened.identity.member_id
         urls = tuple(map(str, self._settings.advertise_client_urls))
         wanted = Publish(member, self._settings.name, urls)
@@ -222,12 +280,9 @@ class Server:
             if known is not None and (known.name, known.client_urls) == (wanted.name, wanted.client_urls):
                 return
             if self.has_leader and known is not None:
-                done: asyncio.Future[object] = self._loop.create_future()
-                self.node.propose(wanted, partial(_resolve, done))
-                self._wake()
-                with contextlib.suppress(Exception):
-                    await done
-                continue
+                with contextlib.suppress(Unavailable, MembershipError):
+                    await self.read_barrier()
+                    await self.execute(wanted)
             await asyncio.sleep(self._tick_seconds)
 
     # --- start and stop -------------------------------------------------------------------------------------------
@@ -281,7 +336,8 @@ class Server:
     async def stop_at_once(self) -> None:
         """Nothing more may be promised: the disk, or the membership, is lost."""
         self.node.abandon()
-        await asyncio.gather(*(http.close(0.0) for http in self._https))
+        grace = GRACE_SECONDS if self.node.removed else 0.0  # a member that was removed may finish what it says
+        await asyncio.gather(*(http.close(grace) for http in self._https))
         await self._close()
 
     async def _close(self) -> None:

@@ -6,15 +6,42 @@ Knows nothing of Raft or disks: a Backend may be a member of a cluster or a test
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from kvstore.auth import Auth
+from kvstore.membership import Membership
 from kvstore.passwords import Passwords
 from kvstore.proposals import Unavailable
+from kvstore.raft.types import Role
+from kvstore.reconfiguration import Reconfiguration
+from kvstore.statistics import Histogram
 from kvstore.store.store import Store
+from kvstore.traffic import Traffic
 from kvstore.wire import Checked, Guarded
 
 __all__ = ["Backend", "Unavailable"]
+
+
+class Numbers(NamedTuple):
+    """What a member counts and times beside its store. Times of day are nanoseconds since the epoch."""
+
+    name: str
+    member: int
+    role: Role
+    started: int
+    term: int
+    leader: int  # 0: there is none
+    last_leader: int  # who leads or led last; 0: there was none yet
+    leader_since: int  # when it was first heard of
+    leader_changes: int
+    committed: int
+    applied: int
+    proposals_pending: int
+    proposals_failed: int
+    traffic: Traffic
+    sync_seconds: Histogram  # of the log: fdatasync alone
+    commit_seconds: Histogram  # of the log: a whole batch
+    save_seconds: Histogram  # of a snapshot
 
 
 class Backend(Protocol):
@@ -40,6 +67,20 @@ class Backend(Protocol):
 
     @property
     def has_leader(self) -> bool: ...
+
+    @property
+    def leader(self) -> int:
+        """Its id; 0: there is none."""
+
+    @property
+    def membership(self) -> Membership:
+        """As this member knows it. A snapshot may replace it: never keep it across an await."""
+
+    @property
+    def reconfiguration(self) -> Reconfiguration: ...
+
+    def numbers(self) -> Numbers:
+        """As they are now; put together for this call."""
 
     def now(self) -> int:
         """Wall clock, nanoseconds since the epoch."""

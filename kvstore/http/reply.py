@@ -13,6 +13,7 @@ from typing import NamedTuple
 REASONS = {
     200: b"OK",
     201: b"Created",
+    204: b"No Content",
     301: b"Moved Permanently",
     400: b"Bad Request",
     401: b"Unauthorized",
@@ -20,7 +21,9 @@ REASONS = {
     404: b"Not Found",
     405: b"Method Not Allowed",
     409: b"Conflict",
+    410: b"Gone",
     412: b"Precondition Failed",
+    415: b"Unsupported Media Type",
     417: b"Expectation Failed",
     431: b"Request Header Fields Too Large",
     500: b"Internal Server Error",
@@ -97,7 +100,7 @@ def _connection_line(manner: Manner) -> bytes:
 def compose(answer: Answer, manner: Manner) -> bytes:
     """The whole answer as it goes on the wire."""
     status, head, body = answer
-    if manner == _USUAL:
+    if manner == _USUAL and status != 204:
         return b"%s%s%s%sContent-Length: %d\r\n\r\n%s" % (
             _LINES[1][status],
             CORS_ANY,
@@ -106,8 +109,9 @@ def compose(answer: Answer, manner: Manner) -> bytes:
             len(body),
             body,
         )
-    # Go cannot know the length of a HEAD answer for which nothing was written (a redirect).
-    length = b"" if manner.head_only and not body else b"Content-Length: %d\r\n" % len(body)
+    # Go cannot know the length of a HEAD answer for which nothing was written (a redirect); a 204 has no body at all.
+    is_bare = status == 204 or (manner.head_only and not body)
+    length = b"" if is_bare else b"Content-Length: %d\r\n" % len(body)
     return b"".join(
         (
             _LINES[manner.http11][status],

@@ -10,12 +10,16 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeAlias
 
 from kvstore.http.backend import Backend, Unavailable
+from kvstore.http.debug import DebugApi
 from kvstore.http.guard import Guard
+from kvstore.http.metrics import Metrics
 from kvstore.http.reply import JSON, TEXT, TEXT_ERROR, Answer
 from kvstore.http.request import Request
 from kvstore.http.target import Target, is_clean, parse_target, redirect
 from kvstore.http.v2.auth import INVALID_PATH, ROLES, USERS, AuthApi
 from kvstore.http.v2.keys import serve_keys
+from kvstore.http.v2.members import MEMBERS, MembersApi
+from kvstore.http.v2.stats import StatsApi
 from kvstore.http.v2.watches import BACKLOG, Watch
 from kvstore.version import ETCD_CLUSTER_VERSION, ETCD_SERVER_VERSION
 
@@ -61,6 +65,9 @@ class Routes:
     ) -> None:
         guard = Guard(backend)
         auth = AuthApi(backend, guard, max_request_bytes)
+        members = MembersApi(backend, guard, max_request_bytes)
+        stats = StatsApi(backend)
+        debug = DebugApi(backend, max_request_bytes)
 
         async def keys(request: Request) -> Answer | Watch:
             return await serve_keys(request, backend, guard, max_request_bytes, watch_backlog)
@@ -72,10 +79,19 @@ class Routes:
             return await probe(backend)
 
         key_space = Route(("HEAD", "GET", "PUT", "POST", "DELETE"), keys)
+        membership = Route(("GET", "POST", "DELETE", "PUT"), members.members)
         self._exact: dict[bytes, Route] = {
             b"/v2/keys": key_space,
             b"/version": Route(("GET",), version),
             b"/health": Route(("GET",), health),
+            MEMBERS: membership,
+            b"/v2/machines": Route(("GET", "HEAD"), members.machines),
+            b"/v2/stats/self": Route(("GET",), stats.self_),
+            b"/v2/stats/leader": Route(("GET",), stats.leader),
+            b"/v2/stats/store": Route(("GET",), stats.store),
+            b"/metrics": Route(("GET", "HEAD", "POST", "PUT", "DELETE"), Metrics(backend).serve),
+            b"/debug/vars": Route(("GET",), debug.vars),
+            b"/config/local/log": Route(("PUT",), debug.log_level),
             b"/v2/auth/enable": Route(("GET", "PUT", "DELETE"), auth.switch),
             b"/v2/auth/users": Route(("GET",), auth.users),
             b"/v2/auth/users/": Route(("GET",), auth.users),
@@ -84,6 +100,7 @@ class Routes:
         }
         self._below: tuple[tuple[bytes, Route], ...] = (
             (b"/v2/keys/", key_space),
+            (MEMBERS + b"/", membership),
             (USERS, Route(("GET", "PUT", "DELETE"), auth.user, is_named=True)),
             (ROLES, Route(("GET", "PUT", "DELETE"), auth.role, is_named=True)),
         )

@@ -8,13 +8,18 @@ from typing import Any
 
 from kvstore.apply import REFUSALS, Applied, StateMachine
 from kvstore.auth import Auth
-from kvstore.http.backend import Unavailable
+from kvstore.http.backend import Numbers, Unavailable
 from kvstore.http.guard import forget_changed
-from kvstore.membership import Membership
+from kvstore.membership import Member, Membership, MembershipError
 from kvstore.passwords import Passwords
+from kvstore.proposals import ChangePending
+from kvstore.raft.types import Role
+from kvstore.reconfiguration import Reconfiguration
+from kvstore.statistics import DISK_BUCKETS, Histogram
 from kvstore.store.operations import Expire
 from kvstore.store.store import Store
-from kvstore.wire import Checked, Command, Guarded
+from kvstore.traffic import Traffic
+from kvstore.wire import Checked, Command, Guarded, MembershipChange, UpdateMember
 
 TIMED_OUT = "etcdserver: request timed out"
 
@@ -24,7 +29,15 @@ class LocalBackend:
 
     def __init__(self, history_limit: int = 1000) -> None:
         self.cluster_id = 0xC0FFEE
-        self.machine = StateMachine(Store(history_limit), Membership())
+        self.member = 0xABC
+        self.machine = StateMachine(
+            Store(history_limit), Membership([Member(self.member, "n1", ("http://a:1",), ("http://a:2",))])
+        )
+        self.active = {self.member}
+        self.reconfiguration = Reconfiguration(self, "token", lambda: self.active, 5.0, 0.001)
+        self.traffic = Traffic()
+        self.changes_pending = 0  # so many changes of members are told that another one is under way
+        self.started = time.time_ns()
         self.passwords = Passwords(cost=4)
         self.auth.observe(lambda: forget_changed(self.auth, self.passwords))
         self.raft_index = 4
@@ -51,7 +64,40 @@ class LocalBackend:
         self.raft_index += 1
         return self.machine.apply(command, self.now())
 
-    def execute(self, command: Checked | Guarded) -> asyncio.Future[Any]:
+    @property
+    def membership(self) -> Membership:
+        return self.machine.membership
+
+    @property
+    def leader(self) -> int:
+        return self.member if self.has_leader else 0
+
+    def numbers(self) -> Numbers:
+        role = Role.LEADER if self.has_leader else Role.FOLLOWER
+        unused = Histogram(DISK_BUCKETS)
+        index = self.raft_index
+        since = self.started if self.has_leader else 0
+        return Numbers(
+            *("n1", self.member, role, self.started, self.raft_term, self.leader, self.leader, since, 1),
+            *(index, index, len(self.pending), 0, self.traffic, unused, unused, unused),
+        )
+
+    def propose_change(self, change: MembershipChange) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        if self.is_stuck:
+            self.pending.append(future)
+        elif self.changes_pending:
+            self.changes_pending -= 1
+            future.set_exception(ChangePending())
+        else:
+            try:
+                self.membership.apply_change(change)
+                future.set_result(None)
+            except MembershipError as error:
+                future.set_exception(error)
+        return future
+
+    def execute(self, command: Checked | Guarded | UpdateMember) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.called.set()
         if self.is_stuck:

@@ -46,7 +46,7 @@ class RawClient:
         response = await self.head()
         length = response.header("Content-Length")
         async with asyncio.timeout(DEADLINE):
-            if without_body or response.status == 100:
+            if without_body or response.status in (100, 204):
                 return response
             if length is not None:
                 return response._replace(body=await self.reader.readexactly(int(length)))

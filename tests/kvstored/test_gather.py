@@ -66,7 +66,8 @@ def test_every_setting_can_be_given() -> None:
     found = settings(
         *("--name=n1", "--data-dir=d", "--wal-dir=w", "--snapshot-count=7", "--heartbeat-interval=10"),
         *("--election-timeout=60", "--max-snapshots=0", "--max-wals=3", "--cors=http://a.b, https://c:8"),
-        *("--max-request-bytes=9", "--event-history=11", "--event-history-bytes=12", "--log-level=warn", "--log-format=json"),
+        *("--max-request-bytes=9", "--event-history=11", "--event-history-bytes=12"),
+        *("--log-level=warn", "--log-format=json"),
         *("--listen-peer-urls=http://127.0.0.1:1,http://[::1]:2", "--initial-advertise-peer-urls=http://a:1"),
         *("--listen-client-urls=http://0.0.0.0:3", "--advertise-client-urls=http://a:3,http://b:3"),
         *("--initial-cluster=n2=http://b:1,n1=http://a:1", "--initial-cluster-state=existing"),
