@@ -12,8 +12,10 @@ of those `flush`. Disk jobs run elsewhere and call back on the driver's thread.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable
+from operator import itemgetter
 from random import Random
 from typing import NamedTuple, Protocol
 
@@ -129,6 +131,8 @@ class Node:
         self._snapshot_index = snapshot.index if snapshot else 0
         self._saving = False
         self._writing = False
+        self._left = self._snapshot_index  # where the configuration last became what it is, as far as we know
+        self._known_elsewhere = 0  # another member, too, knows that everything up to here is committed
         self._members_stale = False  # whether the network has not yet heard of the last change of members
         self._unsettled = False  # whether the disk has not yet been told that the last write is durable
         self._written_tick = 0
@@ -165,12 +169,12 @@ class Node:
     @property
     def removed(self) -> bool:
         """Whether this member was removed and may stop. Not before: in a joint configuration its vote still counts
-        (two members that become one would never commit anything again), and a leader that goes leads until those
-        that remain know of it."""
+        (two members that become one would never commit anything again). And somebody else must know that it is left:
+        those that remain might need this member's vote to find it out (dissertation 4.2.2)."""
         raft = self.raft
         if raft.member_id not in self.machine.membership.removed:
             return False
-        return raft.member_id not in raft.members and not raft.is_leader
+        return raft.member_id not in raft.members and not raft.is_leader and self._known_elsewhere >= self._left
 
     def now(self) -> int:
         """This member's view of replicated time, for what a reader is shown."""
@@ -201,6 +205,7 @@ class Node:
         if type(message) is AppendRequest:
             if message.entries:
                 self._note_time(message.entries[-1])
+            self._known_elsewhere = max(self._known_elsewhere, message.commit)
         elif type(message) is ProposeRequest:
             if self.raft.is_leader and message.kind == EntryKind.COMMAND:
                 message = message._replace(payloads=stamp(self._time(), message.payloads))
@@ -214,7 +219,8 @@ class Node:
         self.raft.step(message)
 
     def propose(self, command: Command, done: Done) -> None:
-        """Replicates a command and applies it; `done` gets its outcome, in a later flush or never before."""
+        """Replicates a command and applies it; `done` gets its outcome: in a later flush or tick, or from
+        inside this call when it is refused at once."""
         request = self._request()
         self._add(request, command, pack_command(request, command), done)
 
@@ -245,6 +251,7 @@ class Node:
         self._ask_for_reads()
         self._take_refusals()
         more = self._apply()
+        self._ask_for_reads()  # those that gathered during a round that ended now
         self._send()
         if self._members_stale:  # now that whoever goes was told so
             self._members_changed()
@@ -279,7 +286,7 @@ class Node:
 
     def _submit(self) -> None:
         """Hands what waits to raft, in batches. Without a leader it goes on waiting, until its time is up."""
-        while batch := self._proposals.next_batch(self._options.batch_bytes):
+        while self.has_leader and (batch := self._proposals.next_batch(self._options.batch_bytes)):
             payloads: Iterable[bytes] = [proposal.encoded for proposal in batch]
             try:
                 if isinstance(batch[0].command, MembershipChange):
@@ -369,7 +376,7 @@ class Node:
         self.machine.adopt(machine)
         self._latest_time = max(self._latest_time, machine.time)
         self._applied_term = meta.term
-        self._snapshot_index = meta.index
+        self._snapshot_index = self._left = self._known_elsewhere = meta.index
         self._proposals.jumped(meta.term)
         self._written(write)
         self._members_changed()
@@ -417,7 +424,10 @@ class Node:
                 self._apply_change(entry)
             elif entry.payload:
                 self._apply_command(entry)
+        led = self.raft.is_leader
         self.raft.applied_to(entries[-1].index)
+        if led and not self.raft.is_leader:  # it retired: those that remain know that it has no vote
+            self._known_elsewhere = self.raft.applied
         self._finish_reads()
         if not self._saving and self.raft.applied - self._snapshot_index >= self._options.snapshot_count:
             self._save_snapshot()
@@ -446,6 +456,7 @@ class Node:
     def _apply_change(self, entry: Entry) -> None:
         if not entry.payload:
             self.raft.apply_configuration(())
+            self._left = entry.index
             self._members_stale = True
             return
         change = unpack_change(entry.payload)
@@ -489,11 +500,16 @@ class Node:
     def _expire_reads(self) -> None:
         """An answer that does not come is asked for again; a reader whose time is up is told so."""
         if self._round and self.ticks - self._round_tick >= self._options.read_retry_ticks:
-            self._reads = self._round + self._reads
-            self._round = []
+            self._round_tick = self.ticks
+            # With the same context: an answer that merely takes its time is as good as the one to come.
+            if not self.raft.read_index(self._round_context):
+                self._reads = self._round + self._reads
+                self._round = []
         for waiting in (self._reads, self._round, *[readers for _, readers in self._readable]):
-            while waiting and waiting[0][0] <= self.ticks:
-                waiting.pop(0)[1](Unavailable())
+            late = bisect_right(waiting, self.ticks, key=itemgetter(0))
+            expired, waiting[:late] = waiting[:late], []
+            for _, done in expired:
+                done(Unavailable())
 
     # --- what an operator wants to know ---------------------------------------------------------------------------
 

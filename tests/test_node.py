@@ -358,6 +358,26 @@ def test_a_read_that_gets_no_answer_is_asked_again_and_gives_up_in_time() -> Non
     assert [type(outcome) for outcome in served] == [Unavailable]
 
 
+def test_an_answer_that_takes_longer_than_the_next_asking_is_not_wasted() -> None:
+    """Or reads would never come through where the leader is slow to reach."""
+    bench = Bench(options=NodeOptions(read_retry_ticks=20))
+    bench.follow()
+    served: list[object] = []
+    bench.node.read(served.append)
+    bench.flush()
+    (asked,) = bench.wire.take(ReadRequest)
+    assert isinstance(asked, ReadRequest)
+    bench.tick(20)
+    bench.node.read(served.append)
+    bench.flush()
+    bench.receive(ReadResponse(ME, SECOND, 2, asked.context, 1))
+    assert served == [None]  # the second was asked later: it needs an answer of its own
+    (_, later) = bench.wire.take(ReadRequest)
+    assert isinstance(later, ReadRequest)
+    bench.receive(ReadResponse(ME, SECOND, 2, later.context, 1))
+    assert served == [None, None]
+
+
 def test_when_idle_the_disk_is_told_once_that_all_is_durable() -> None:
     bench = Bench(members=1)
     bench.settle_disk()
@@ -414,6 +434,29 @@ def test_a_removed_follower_goes_on_while_the_joint_configuration_needs_its_vote
     assert ME in bench.node.machine.membership.removed
     assert not bench.node.removed
     bench.receive(AppendRequest(ME, SECOND, 2, 2, 2, (Entry(3, 2, 1, b""),), 3))
+    bench.settle_disk()
+    assert bench.node.removed
+
+
+def test_a_removed_member_that_alone_knows_it_goes_on() -> None:
+    """Those that remain may have to elect it, or one another with its vote, to find it out."""
+    bench = Bench(members=2)
+    bench.lead()
+    bench.node.propose_change(removal(ME), lambda outcome: None)
+    bench.flush()
+    for _ in range(2):
+        bench.settle_disk()
+        bench.acknowledge()
+    assert ME not in bench.node.raft.members
+    bench.tick(250)  # it hears from nobody
+    assert not bench.node.raft.is_leader
+    assert not bench.node.removed
+    term, last = bench.node.raft.term + 1, bench.node.raft.last_index
+    begin = Entry(last + 1, term, 0, b"")
+    bench.receive(AppendRequest(ME, SECOND, term, last, bench.node.raft.log.last_term, (begin,), 0))
+    bench.settle_disk()
+    assert not bench.node.removed  # whoever leads now knows it only when that is committed
+    bench.receive(AppendRequest(ME, SECOND, term, last + 1, term, (), last + 1))
     bench.settle_disk()
     assert bench.node.removed
 

@@ -279,7 +279,8 @@ class Raft(State):
     def snapshot_taken(self, meta: SnapshotMeta, keep: int) -> None:
         """A snapshot of the state machine at `meta.index` is on disk; all but the last `keep` entries before it go."""
         assert meta.index <= self.applied, "a snapshot of what is not applied"
-        self.snapshot = meta
+        if self.snapshot is None or self.snapshot.index < meta.index:  # a later one may have come in meanwhile
+            self.snapshot = meta
         self.log.compact(meta.index - keep)
 
 

@@ -273,6 +273,19 @@ def test_a_heartbeat_commits_nothing_that_this_leader_has_not_confirmed() -> Non
     assert raft.commit == 2
 
 
+def test_a_snapshot_taken_here_does_not_take_the_place_of_a_later_one_that_came_in() -> None:
+    """Its writing may take longer. A leader would offer it for ever to members that need what comes after it."""
+    raft = member(entries=[Entry(1, 1, EntryKind.COMMAND, b"a")], hard_state=HardState(1, 0, 1))
+    raft.applied_to(1)
+    later = SnapshotMeta(9, 2, THREE)
+    raft.step(SnapshotRequest(1, 2, 2, later))
+    write = raft.take_write()
+    assert write is not None
+    raft.written(write)
+    raft.snapshot_taken(SnapshotMeta(1, 1, THREE), 0)
+    assert raft.snapshot == later
+
+
 def test_no_snapshot_is_sent_into_the_void() -> None:
     cluster = cluster_led_by_1()
     cluster.cuts |= {(1, 3), (3, 1)}

@@ -243,6 +243,8 @@ class Faults:
             member = membership.members[self._random.choice(promotable)]
             self._propose(life, ChangeKind.ADD_VOTER, member.id, member.name, member.peer_urls)
             return
+        if not options:
+            return
         kind = self._random.choice(options)
         if kind is ChangeKind.REMOVE:
             self._propose(life, kind, self._random.choice(sorted(membership.members)), "", ())
