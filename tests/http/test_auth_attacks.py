@@ -136,8 +136,8 @@ TABLE = [
 ]
 
 
-def state_of(backend: LocalBackend) -> tuple[int, object]:
-    return backend.store.index, backend.auth.freeze()
+def state_of(backend: LocalBackend) -> tuple[object, ...]:
+    return backend.store.index, backend.auth.freeze(), backend.membership.freeze()
 
 
 @pytest.mark.parametrize("case", TABLE, ids=lambda case: f"{case.who}: {case.line} {case.form}")
@@ -178,8 +178,17 @@ ADMINISTRATION = (
     "DELETE /v2/auth/roles/guest",
     "PUT /v2/auth/enable",
     "DELETE /v2/auth/enable",
+    "POST /v2/members",
+    "POST /v2/members/",
+    "PUT /v2/members/deadbeef",
+    "DELETE /v2/members/deadbeef",
+)
+OPEN = (
+    *("GET /v2/auth/enable", "GET /version", "GET /health", "GET /v2/machines", "GET /v2/members"),
+    *("GET /v2/stats/self", "GET /v2/stats/store", "GET /metrics", "GET /debug/vars"),
 )
 BODIES = (
+    b'{"peerURLs":["http://127.0.0.1:1"]}',
     b'{"user":"root","password":"mine"}',
     b'{"user":"mallory","password":"mine","roles":["root"]}',
     b'{"role":"guest","grant":{"kv":{"read":["/*"]}}}',
@@ -188,10 +197,10 @@ BODIES = (
 
 
 @pytest.mark.parametrize("who", [who for who in WHO if who != "root"])
-async def test_users_and_roles_are_for_root_alone(who: str, client: RawClient, backend: LocalBackend) -> None:
+async def test_users_roles_and_members_are_for_root_alone(who: str, client: RawClient, backend: LocalBackend) -> None:
     before = state_of(backend)
     for line in ADMINISTRATION:
-        for body in BODIES if line.startswith("PUT") else (b"",):
+        for body in BODIES if line.startswith("P") else (b"",):
             response = await client.ask(request(line, *WHO[who], body=body))
             assert (response.status, response.body) == (401, b'{"message":"Insufficient credentials"}'), line
             assert response.header("X-Etcd-Cluster-Id") is None
@@ -200,10 +209,11 @@ async def test_users_and_roles_are_for_root_alone(who: str, client: RawClient, b
 
 @pytest.mark.parametrize("who", list(WHO))
 async def test_what_is_open_is_open_to_all(who: str, client: RawClient) -> None:
-    for line in ("GET /v2/auth/enable", "GET /version", "GET /health"):
+    for line in OPEN:
         response = await ask(client, who, line)
-        assert response.status == 200
+        assert response.status == 200, line
         assert SECRET not in response.body
+        assert b"$2b" not in response.body
 
 
 async def test_no_answer_to_root_shows_a_password_or_a_hash(client: RawClient) -> None:
