@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help run cluster check lock-check test sim bench conformance differential clean
+.PHONY: help run cluster check lock-check test sim bench conformance differential test-patroni clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,9 +50,12 @@ conformance: $(READY)  ## replay etcd's recordings against ours
 differential: $(READY)  ## 20,000 random requests to ours, to etcd and to a model; others: DIFFERENTIAL_SEED=7
 	@DIFFERENTIAL_OPERATIONS=$${DIFFERENTIAL_OPERATIONS:-20000} exec $(BIN)/pytest tests/differential --log-cli-level=INFO $(ARGS)
 
+test-patroni: $(READY)  ## PostgreSQL under Patroni, led by three members; needs Debian's postgresql
+	@exec $(BIN)/pytest tests/clients -m patroni $(ARGS)
+
 bench: $(READY)  ## PUT and GET a second, ours and etcd's; needs wrk
 	@exec $(BIN)/python -m benchmarks.throughput $(ARGS)
 
 clean:  ## remove what was made, and the data of `make run` and `make cluster`
-	@rm -rf $(VENV) run build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) .clients run build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
