@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
 from random import Random
 from typing import NamedTuple, Protocol
@@ -203,8 +203,7 @@ class Node:
     def receive(self, message: PeerMessage) -> None:
         """A message from another member."""
         if type(message) is AppendRequest:
-            if message.entries:
-                self._note_time(message.entries[-1])
+            self._note_time(message.entries)
             self._known_elsewhere = max(self._known_elsewhere, message.commit)
         elif type(message) is ProposeRequest:
             if self.raft.is_leader and message.kind == EntryKind.COMMAND:
@@ -330,9 +329,12 @@ class Node:
         self._latest_time = max(self._latest_time, self._clock() + self._ahead)
         return self._latest_time
 
-    def _note_time(self, entry: Entry) -> None:
-        if entry.kind == EntryKind.COMMAND and entry.payload:
-            self._latest_time = max(self._latest_time, time_of(entry.payload))
+    def _note_time(self, entries: Sequence[Entry]) -> None:
+        """Long before they are applied: this member may lead, and stamp, before that."""
+        for entry in reversed(entries):
+            if entry.kind == EntryKind.COMMAND and entry.payload:
+                self._latest_time = max(self._latest_time, time_of(entry.payload))
+                return
 
     def _sweep(self) -> None:
         """Removes expired keys; the entry's own time says which (etcd: SYNC)."""
@@ -448,8 +450,6 @@ class Node:
             outcome = refusal
         if type(logged.command) is UpdateMember:
             self._members_changed()
-        if logged.time > self._latest_time:
-            self._latest_time = logged.time
         if proposal is not None:
             self._proposals.settle(proposal, outcome)
 

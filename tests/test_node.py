@@ -143,7 +143,14 @@ class Bench:
         self.flush()
 
     def lead(self) -> None:
-        """Wins an election with the second member's vote, and commits its first entry."""
+        """Wins an election, and commits its first entry."""
+        self.win()
+        self.settle_disk()
+        self.acknowledge()
+        self.wire.sent.clear()
+
+    def win(self) -> None:
+        """Is elected with the second member's vote."""
         self.node.raft.campaign()
         self.flush()
         for pre in (True, False):
@@ -151,9 +158,6 @@ class Bench:
             (first, *_) = self.wire.take(VoteRequest)
             self.receive(VoteResponse(ME, SECOND, first.term, True, pre))
         assert self.node.raft.is_leader
-        self.settle_disk()
-        self.acknowledge()
-        self.wire.sent.clear()
 
     def acknowledge(self) -> None:
         """The second member holds everything that this one has."""
@@ -298,6 +302,22 @@ def test_replicated_time_goes_on_where_a_leader_with_a_faster_clock_left_it() ->
     bench.propose(b"/b")
     entry = entries_of(bench.wire.take(AppendRequest))[-1]
     assert time_of(entry.payload) == ahead + 5 * SECOND_NS  # no key gets younger, and none waits an hour longer
+
+
+def test_replicated_time_does_not_go_back_before_what_is_not_applied_yet() -> None:
+    bench = Bench()
+    bench.follow()
+    ahead = bench.time + 3600 * SECOND_NS
+    (payload,) = stamp(ahead, [pack_command(9, Set(b"/a", b"v", False, 10, False))])
+    bench.receive(AppendRequest(ME, SECOND, 2, 1, 1, (Entry(2, 2, 0, payload), Entry(3, 2, 0, b"")), 1))
+    bench.settle_disk()
+    bench.tick(300)
+    bench.win()
+    bench.propose(b"/b")
+    raft = bench.node.raft
+    assert raft.applied == 1
+    (entry,) = raft.log.slice(raft.last_index, raft.last_index, 1)
+    assert time_of(entry.payload) == ahead
 
 
 def test_the_leader_sweeps_what_has_expired_and_only_then() -> None:
