@@ -101,7 +101,7 @@ class Client:
         random = self._random
         key = random.choice(KEYS)
         self._written += 1
-        value = b"%d.%d" % (self._number, self._written) + b"." * random.choice((0, 0, 20, 150, 1200))
+        value = b"%d.%d" % (self._number, self._written) + b"." * random.choice((0, 20, 150, 1200, 1200))
         match random.choice(("set", "set", "create", "cas", "cas", "delete", "queue", "fleeting")):
             case "set":
                 return Set(key, value, False, None, False)
@@ -120,6 +120,8 @@ class Client:
         call = Call(self._number, key, command, self._scheduler.now)
         if key not in FLEETING:
             self._history.calls.append(call)
+        if self._history.trace.is_on:
+            self._tell(f"asks: {call}")
         return call
 
     def _told(self, call: Call, outcome: Outcome) -> None:
@@ -135,6 +137,9 @@ class Client:
                 call.refused = isinstance(outcome, Refused)
                 self._end(call, Answer.UNKNOWN)
 
+    def _tell(self, what: str) -> None:
+        self._history.trace.tell(self._scheduler.now, f"c{self._number}", what)
+
     def _lost(self, call: Call) -> None:
         """The member died."""
         if call.answer is None:
@@ -143,6 +148,8 @@ class Client:
     def _end(self, call: Call, answer: Answer) -> None:
         assert call.answer is None, f"{call} was answered again: {answer}"
         call.answer = answer
+        if self._history.trace.is_on:
+            self._tell(f"is told: {call}")
         if answer is not Answer.UNKNOWN:
             call.end = self._scheduler.now
             shown = call.observed if call.command is None or answer is not Answer.DONE else call.value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from random import Random
 
 from kvstore.membership import Member
@@ -36,6 +36,7 @@ class Cluster:
         founders = founding_members("abcde"[: plan.size])
         self.cluster_id = cluster_of(founders)
         self.machines = {member.id: Machine(self, member, founders) for member in founders}
+        self.watcher: Callable[[Life], None] | None = None  # called after each step of each member
         self.random = Random(f"cluster {seed}")
         self.clients = [
             Client(number, Random(f"client {seed} {number}"), self.scheduler, self.history, plan.think, self._somebody)
@@ -70,6 +71,11 @@ class Cluster:
         life = self.furthest()
         return tuple(life.node.machine.membership.members.values()) if life is not None else ()
 
+    def stepped(self, life: Life) -> None:
+        self.checker.observe(life.view, life.node)
+        if self.watcher is not None:
+            self.watcher(life)
+
     def _somebody(self) -> Life | None:
         lives = list(self.lives())
         return self.random.choice(lives) if lives else None
@@ -83,10 +89,10 @@ class Cluster:
         if life is None:
             return
         sender = self.machines[message.sender]
-        node = life.node
-        if sender.id in node.machine.membership.removed and sender.id not in node.raft.members:
+        removed = sender.id in life.node.machine.membership.removed and sender.id not in life.node.raft.members
+        if removed and self.random.random() < 0.1:  # this message needs a new connection, and that is refused
             if sender.life is not None:
-                sender.retire()  # it is told so as soon as it connects
+                sender.retire()
             return
         if self.trace.is_on:
             life.machine.tell(f"hears {message}")
@@ -101,6 +107,7 @@ class Cluster:
             client.stopped = True
         for machine in self.machines.values():
             machine.slowness = 1
+            machine.retired = False  # for those that were removed when nobody could hear of it
             machine.files.heal()
             if machine.life is None:
                 machine.start_after(self.random.randrange(SECOND))
@@ -109,9 +116,8 @@ class Cluster:
         self._run_until(self._is_quiet, "not everybody holds the same log after the last writes")
         self._compare()
 
-    def _run_until(self, condition: object, what: str) -> None:
+    def _run_until(self, condition: Callable[[], bool], what: str) -> None:
         deadline = self.scheduler.now + HEALING
-        assert callable(condition)
         while not condition():
             if self.scheduler.now >= deadline:
                 raise Violation(CONVERGES, f"{what}: {self._report()}")

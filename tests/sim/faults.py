@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 
 from kvstore.proposals import Outcome
@@ -26,21 +27,28 @@ class Faults:
         self._scheduler = cluster.scheduler
         self._network = cluster.network
         self._random = Random(f"faults {cluster.seed}")
-        self._hunted = 0  # the term of the leader that was hunted last
+        self._hunted = 0  # the term of the leader that is hunted
+        self._commit = 0  # what was committed when it was elected
+        self._intent = ""
         self._next_member = cluster.plan.size + 1
         self._pause()
         if cluster.plan.changes:
             self._pause_changes()
         if "leader_hunt" in cluster.plan.faults:
-            self._scheduler.after(5 * MILLISECOND, self._look_for_leader)
+            cluster.watcher = self._hunt
 
     def _pause(self) -> None:
         self._scheduler.after(self._random.randrange(self._plan.pause), self._strike)
 
     def _strike(self) -> None:
         if not self.over:
-            getattr(self, self._random.choice(self._plan.faults))()
+            fault = self._random.choice(self._plan.faults)
+            self._tell(fault)
+            getattr(self, fault)()
             self._pause()
+
+    def _tell(self, what: str) -> None:
+        self._cluster.trace.tell(self._scheduler.now, "!", what)
 
     # --- processes and machines -------------------------------------------------------------------------------------
 
@@ -94,17 +102,28 @@ class Faults:
             self._scheduler.after(self._random.randrange(100 * MILLISECOND), gone)
 
     def leader_hunt(self) -> None:
-        """Goes on through the whole run, see `_look_for_leader`."""
+        """Goes on through the whole run, see `_hunt`."""
 
-    def _look_for_leader(self) -> None:
-        """Whoever is elected dies soon, with what it has just begun to replicate."""
-        leader = self._cluster.leader()
-        if leader is not None and leader.node.raft.term != self._hunted:
-            self._hunted = leader.node.raft.term
-            if self._random.random() < 0.7:
-                self._scheduler.after(self._random.randrange(30 * MILLISECOND), lambda: self._shoot(leader))
-        if not self.over:
-            self._scheduler.after(MILLISECOND, self._look_for_leader)
+    def _hunt(self, life: Life) -> None:
+        """After every step of everybody: most leaders do not live long, and they die at the worst moments."""
+        raft = life.node.raft
+        if not raft.is_leader or self.over:
+            return
+        if raft.term > self._hunted:
+            self._hunted, self._commit = raft.term, raft.commit
+            self._intent = self._random.choice(("muffle", "muffle", "at commit", "at commit", "later", "spare"))
+            self._tell(f"hunts {life.machine.name}, leader of term {raft.term}: {self._intent}")
+            if self._intent == "muffle":  # what it has just begun to write is on its own disk, and nowhere else
+                links = [(life.machine.id, to) for to in sorted(self._cluster.machines)]
+                self._network.blocked.update(links)
+                delay = self._random.randrange(30 * MILLISECOND)
+                self._scheduler.after(delay, lambda: self._network.blocked.difference_update(links))
+                self._scheduler.after(delay, lambda: self._shoot(life))
+            elif self._intent == "later":
+                self._scheduler.after(self._random.randrange(30 * MILLISECOND), lambda: self._shoot(life))
+        elif self._intent == "at commit" and raft.term == self._hunted and raft.commit > self._commit:
+            self._intent = "done"
+            self._scheduler.after(0, lambda: self._shoot(life))  # before it can tell anyone
 
     def _shoot(self, life: Life) -> None:
         if not life.over and not self.over:
@@ -176,7 +195,7 @@ class Faults:
         everybody = sorted(self._cluster.machines)
         link = (self._random.choice(everybody), self._random.choice(everybody))
         self._network.slow[link] = self._random.choice((20, 100, 300)) * MILLISECOND
-        self._later(lambda: self._network.slow.pop(link, None))
+        self._later(lambda: self._network.slow.update({link: 0}))
 
     def storm(self) -> None:
         """Much is lost, repeated and overtaken for a while."""
@@ -206,8 +225,7 @@ class Faults:
                 lambda: life.enter(lambda: life.node.connection_lost(whom)),
             )
 
-    def _later(self, over: object) -> None:
-        assert callable(over)
+    def _later(self, over: Callable[[], None]) -> None:
         self._scheduler.after(self._random.randrange(self._random.choice((100 * MILLISECOND, SECOND))), over)
 
     # --- what operators do ------------------------------------------------------------------------------------------
@@ -267,5 +285,5 @@ class Faults:
         """A process can only join once its peers know of it."""
         if machine.id in [member.id for member in self._cluster.members_now()]:
             machine.start_after(self._random.randrange(500 * MILLISECOND))
-        elif not machine.retired:
+        elif not self.over:
             self._scheduler.after(50 * MILLISECOND, lambda: self._start_when_member(machine))

@@ -57,7 +57,7 @@ class Call:
 class History:
     def __init__(self, trace: Trace) -> None:
         self.calls: list[Call] = []
-        self._trace = trace
+        self.trace = trace
 
     def check(self, written: Mapping[bytes, int], in_order: Collection[bytes]) -> None:
         """`written` is each unique value with the log index of its command, `in_order` the values that the in-order
@@ -101,7 +101,7 @@ class History:
             if verdict is Verdict.IMPOSSIBLE:
                 told = "\n".join(f"    {call.start}-{call.end} {call}" for call in self.calls if call.key == key)
                 raise Violation(LINEARIZABLE, f"no order explains what clients saw of {key.decode()}:\n{told}")
-            self._trace.saw(f"keys {verdict}")
+            self.trace.saw(f"keys {verdict}")
 
     def _check_indices(self) -> None:
         """The store's index counts writes, so whatever begins after another one ended must not see a lower one."""

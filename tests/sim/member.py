@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 HOME = "/home"
 EPOCH_NS = 1_700_000_000 * 10**9
+FAREWELL = 300 * MILLISECOND  # as the transport's, with its shorter elections
 CATCH_UP_TICKS = 3  # after a pause, as the server does it
 STARTS = "a folder that a crash left can be opened"
 
@@ -69,11 +70,12 @@ class Machine:
         self._starting = False
         if self.life is not None or self.retired:
             return
-        if not self._founders and not self.lives and self.id not in [one.id for one in self.cluster.members_now()]:
-            self.start_after(50 * MILLISECOND)  # nobody answers who it is
-            return
         try:
             folder = DataFolder.open(self.files, HOME, holder="simulator")
+            if folder.identity is None and not self._founders and not self._is_expected():
+                folder.close()  # the members that there are do not know it, or nobody answers
+                self.start_after(50 * MILLISECOND)
+                return
             opened = self._open(folder)
         except SimCrash:
             self.files.crash()
@@ -109,6 +111,9 @@ class Machine:
         return bootstrap.join_member(
             self.files, folder, identity, members, Store(plan.options.event_history), plan.segment_bytes
         )
+
+    def _is_expected(self) -> bool:
+        return self.id in [member.id for member in self.cluster.members_now()]
 
     def _look_at_tail(self) -> None:
         with suppress(StorageError, OSError):  # whoever opens it will say so
@@ -188,6 +193,7 @@ class Life:
         self._cluster = cluster
         self._scheduler = cluster.scheduler
         self._known: frozenset[int] = frozenset()
+        self._farewells: dict[int, int] = {}  # until when a removed member is still talked with
         self._packer = MessagePacker()
         self._flushing = False
         self._lost: list[Callable[[], None]] = []  # of the clients that asked
@@ -228,7 +234,7 @@ class Life:
             self._scheduler.at(self.busy_until, lambda: self.enter(call))
             return
         call()
-        self._cluster.checker.observe(self.view, self.node)
+        self._cluster.stepped(self)
         if not self._flushing:
             self._flushing = True
             self._scheduler.after(self.machine.random.randrange(200), self._flush)
@@ -241,7 +247,7 @@ class Life:
             return
         self._flushing = False
         more = self.node.flush()
-        self._cluster.checker.observe(self.view, self.node)
+        self._cluster.stepped(self)
         if self.node.removed:
             self.machine.retire()
         elif more:
@@ -277,11 +283,14 @@ class Life:
             self._cluster.trace.saw("snapshot pieces")
         if self._cluster.trace.is_on:
             self.machine.tell(f"sends {message}")
-        if message.to in self._known:
+        to = message.to
+        if to in self._known or self._farewells.get(to, 0) > self._scheduler.now:
             self._cluster.network.send(self.machine.id, message.to, self._packer.pack(message))
 
     def members_changed(self, membership: Membership, configuration: Configuration) -> None:
         gone = membership.removed - configuration.members
+        for member in self._known & gone:
+            self._farewells[member] = self._scheduler.now + FAREWELL
         self._known = (self._known | membership.members.keys() | configuration.members) - gone
 
     # --- the end ----------------------------------------------------------------------------------------------------

@@ -1,0 +1,40 @@
+"""Fifty whole clusters. `make sim` runs a thousand."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections import Counter
+
+from tests.sim.run import run
+
+SEEDS = range(50)
+
+#: What the fifty must have met, or they prove little.
+RARE = (
+    "configuration changes",
+    "conflicts truncated",
+    "disk failures",
+    "elections",
+    "lost promises",
+    "re-proposals",
+    "snapshot pieces",
+    "snapshots installed",
+    "states compared",
+    "torn tails cut",
+    "transfers",
+)
+
+
+def test_fifty_seeds_hold_and_meet_what_is_rare() -> None:
+    with multiprocessing.Pool(os.cpu_count()) as pool:
+        reports = pool.map(run, SEEDS, chunksize=1)
+    broken = [f"python -m tests.sim --seed {one.seed}: {one.violation}" for one in reports if one.violation]
+    assert not broken, "\n".join(broken)
+    seen: Counter[str] = Counter()
+    for report in reports:
+        seen.update(report.sightings)
+    assert not [what for what in RARE if not seen[what]]
+    assert seen["commits"] > 50 * len(SEEDS)
+    assert seen["keys linearizable"] > 2 * len(SEEDS)
+    assert seen["keys undecided"] <= len(SEEDS) // 10
