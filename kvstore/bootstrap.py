@@ -7,9 +7,9 @@ existing cluster asks its peers who it is, and begins with nothing: the leader s
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
-import urllib.error
 import urllib.request
 from collections.abc import Iterable, Sequence
 from random import Random
@@ -258,7 +258,7 @@ def _ask_members(urls: Iterable[str]) -> tuple[int, list[Member]]:
                 Member(int(one["id"], 16), one["name"], tuple(one["peerURLs"]), tuple(one["clientURLs"]))
                 for one in listed
             ]
-        except (OSError, ValueError, KeyError, TypeError, urllib.error.URLError) as problem:
+        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as problem:
             problems.append(f"{url}: {problem}")
             continue
         return cluster, members

@@ -7,6 +7,7 @@ not known here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -25,7 +26,8 @@ class Lanes(Protocol):
 
 
 class ThreadLanes:
-    """`after` is called on the loop behind each outcome; `fatal` once, with what broke the log lane."""
+    """`after` is called on the loop behind each outcome; `fatal` with what broke the log lane, or took an outcome
+    and failed over it."""
 
     def __init__(self, after: Callable[[], None], fatal: Callable[[Exception], None]) -> None:
         loop = asyncio.get_running_loop()
@@ -42,7 +44,11 @@ class ThreadLanes:
 
     def _then(self, callback: Callable[[Any], None]) -> Callable[[Any], None]:
         def finish(outcome: object) -> None:
-            callback(outcome)
+            try:
+                callback(outcome)
+            except Exception as problem:  # whoever waits for what comes next would wait for ever
+                self._fatal(problem)
+                return
             self._after()
 
         return finish
@@ -67,12 +73,16 @@ class _Lane:
             try:
                 outcome = job()
             except Exception as problem:  # its owner knows what it means
-                self._loop.call_soon_threadsafe(failed, problem)
+                self._tell(failed, problem)
                 if self._ends_on_failure:
                     break
             else:
-                self._loop.call_soon_threadsafe(done, outcome)
-        self._loop.call_soon_threadsafe(self._ended.set_result, None)
+                self._tell(done, outcome)
+        self._tell(self._ended.set_result, None)
+
+    def _tell(self, callback: Callable[[Any], None], outcome: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends at once, and nobody waits
+            self._loop.call_soon_threadsafe(callback, outcome)
 
     async def close(self) -> None:
         self.jobs.put(None)

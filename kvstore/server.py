@@ -226,7 +226,10 @@ class Server:
         return Verdict.WELCOME
 
     def received(self, message: PeerMessage) -> None:
-        self.node.receive(message)
+        try:
+            self.node.receive(message)
+        except Exception as bug:
+            self._crashed(bug)
         self._wake()
 
     def connection_lost(self, member: int) -> None:
@@ -250,7 +253,12 @@ class Server:
         self._flush_scheduled = False
         if self.stopping.done() and self.stopping.result():
             return
-        if self.node.flush():
+        try:
+            more = self.node.flush()
+        except Exception as bug:
+            self._crashed(bug)
+            return
+        if more:
             self._wake()
         self._transport.flush()
         if self.node.removed:
@@ -309,7 +317,15 @@ class Server:
             self._stop(f"a task of the server broke: {problem!r}")
 
     def _broken(self, problem: Exception) -> None:
-        self._stop(str(problem) if isinstance(problem, StorageError) else f"a disk job broke: {problem!r}")
+        if isinstance(problem, StorageError):
+            self._stop(str(problem))
+        else:
+            self._crashed(problem)
+
+    def _crashed(self, bug: Exception) -> None:
+        """Whatever the driver would do from here on cannot be trusted, and it must not seem to live either."""
+        log.exception("stops because of a bug in kvstored; please report it")
+        self._stop(f"a bug: {bug!r}")
 
     def _stop(self, why: str) -> None:
         if not self.stopping.done():

@@ -73,3 +73,29 @@ async def test_after_a_failing_log_job_no_other_runs() -> None:
     await lanes.close()
     assert problems == ["fsync failed"]
     assert ran == []
+
+
+async def test_an_outcome_that_cannot_be_taken_is_fatal() -> None:
+    problems: list[Exception] = []
+    lanes = ThreadLanes(lambda: None, problems.append)
+
+    def take(outcome: object) -> None:
+        raise AssertionError("a bug")
+
+    lanes.log(lambda: None, take)
+    await lanes.close()
+    assert [str(problem) for problem in problems] == ["a bug"]
+
+
+def test_a_job_may_outlive_the_loop() -> None:
+    """As when the server stops at once in the middle of a snapshot. What its thread raised would fail this test."""
+    gate, ran = threading.Event(), threading.Event()
+
+    async def begin() -> None:
+        lanes = ThreadLanes(lambda: None, lambda problem: None)
+        lanes.bulk(gate.wait, lambda _: None, lambda problem: None)
+        lanes.bulk(ran.set, lambda _: None, lambda problem: None)
+
+    asyncio.run(begin())
+    gate.set()
+    assert ran.wait(SECONDS)  # the thread lived on

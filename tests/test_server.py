@@ -1,0 +1,71 @@
+"""The composition root when something below it breaks: a member must not go on half alive."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from kvstore import bootstrap
+from kvstore.bootstrap import StartError
+from kvstore.server import Server
+from kvstore.settings import Settings
+from kvstore.storage.files import OSFiles
+from kvstore.storage.folder import DataFolder
+from kvstored.settings import gather
+from tests.cluster import free_ports
+
+SECONDS = 10.0
+ADDRESS = "127.0.0.1"
+
+
+def alone(folder: Path) -> Settings:
+    client, peer = (f"http://{ADDRESS}:{port}" for port in free_ports(ADDRESS, 2))
+    flags = {
+        "data-dir": str(folder / "member"),
+        "listen-client-urls": client,
+        "advertise-client-urls": client,
+        "listen-peer-urls": peer,
+        "initial-advertise-peer-urls": peer,
+        "initial-cluster": f"default={peer}",
+    }
+    return gather(flags, {})[0]
+
+
+async def test_a_driver_that_breaks_ends_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = alone(tmp_path)
+    with contextlib.closing(DataFolder.open(OSFiles(), str(settings.data_dir))) as folder:
+        server = Server(settings, bootstrap.open_member(settings, OSFiles(), folder))
+        await server.start()
+
+        def broken() -> bool:
+            raise AssertionError("the log has a hole")
+
+        monkeypatch.setattr(server.node, "flush", broken)
+        async with asyncio.timeout(SECONDS):
+            assert "the log has a hole" in str(await server.stopping)
+        await server.stop_at_once()
+
+
+def test_a_peer_that_speaks_no_http_is_told_in_one_line(tmp_path: Path) -> None:
+    with socket.create_server((ADDRESS, 0)) as listener:
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(b"SSH-2.0-OpenSSH\r\n")
+
+        threading.Thread(target=answer).start()
+        other = f"http://{ADDRESS}:{listener.getsockname()[1]}"
+        ours = "http://127.0.0.1:1"
+        flags = {"initial-cluster": f"default={ours},other={other}", "initial-cluster-state": "existing"}
+        settings = gather(flags | {"data-dir": str(tmp_path), "initial-advertise-peer-urls": ours}, {})[0]
+        with (
+            contextlib.closing(DataFolder.open(OSFiles(), str(tmp_path))) as folder,
+            pytest.raises(StartError, match=r"SSH-2\.0"),
+        ):
+            bootstrap.open_member(settings, OSFiles(), folder)
