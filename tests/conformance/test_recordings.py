@@ -32,8 +32,10 @@ AT_ONCE = 8  # scenarios that run side by side
 QUICK = ("keys_basic", "dirs", "cas", "in_order", "hidden", "params_errors", "encoding", "watch_history", "auth_v2")
 # Scenarios that wait for real seconds run side by side, each with a server of its own.
 SLOW = ("ttl", "watch", "clients")
-# They need members or statistics.
-NOT_KEYS = {"etcdctl_members_and_health", "administration_needs_root", "open_endpoints"}
+# They want a member that is alone, and that leads.
+ALONE = ("members", "misc", "stats")
+# So do these, in areas that do not.
+ALONE_AMONG_OTHERS = {"etcdctl_members_and_health", "open_endpoints"}
 
 Start = Callable[[], AbstractAsyncContextManager[list[str]]]
 
@@ -44,8 +46,11 @@ async def local() -> AsyncIterator[list[str]]:
     backend = LocalBackend(history_limit=1000)
     http = await serve(backend, "127.0.0.1", 0)
     sweeper = asyncio.create_task(backend.sweep())
+    url = f"http://127.0.0.1:{http.port}"
+    members = backend.membership.members
+    members[backend.member] = members[backend.member]._replace(client_urls=(url,))
     try:
-        yield [f"http://127.0.0.1:{http.port}"]
+        yield [url]
     finally:
         sweeper.cancel()
         await http.close(grace=0.0)
@@ -68,7 +73,7 @@ async def warm_up(endpoint: str) -> None:
     await client.close()
 
 
-async def replay(endpoints: list[str], scenarios: Path) -> str:
+async def replay(endpoints: list[str], scenarios: Path, *flags: str) -> str:
     """The output of a failed run, or nothing."""
     await warm_up(endpoints[0])
     arguments = [argument for endpoint in endpoints for argument in ("--endpoint", endpoint)]
@@ -76,6 +81,7 @@ async def replay(endpoints: list[str], scenarios: Path) -> str:
         sys.executable,
         str(HERE / "replay.py"),
         *arguments,
+        *flags,
         str(scenarios),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -91,18 +97,19 @@ async def replay(endpoints: list[str], scenarios: Path) -> str:
 
 
 def scenarios_of(area: str) -> list[dict[str, Any]]:
-    """All of an area that needs only keys, users and roles, with our own answers where we depart."""
+    """All of an area, with our own answers where we depart."""
     document = json.loads((HERE / "scenarios" / f"{area}.json").read_text())
     scenarios = {scenario["name"]: scenario for scenario in document["scenarios"]}
     for departure in json.loads((HERE / "departures.json").read_text()):
         if departure["area"] == area:
             scenarios[departure["scenario"]]["steps"][departure["step"] - 1]["expect"] = departure["expect"]
-    return [scenario for name, scenario in scenarios.items() if name not in NOT_KEYS]
+    return list(scenarios.values())
 
 
-def write_area(area: str, folder: Path) -> Path:
+def write_area(area: str, folder: Path, is_alone: bool = True) -> Path:
+    scenarios = [one for one in scenarios_of(area) if is_alone or one["name"] not in ALONE_AMONG_OTHERS]
     path = folder / f"{area}.json"
-    path.write_text(json.dumps({"area": area, "scenarios": scenarios_of(area)}))
+    path.write_text(json.dumps({"area": area, "scenarios": scenarios}))
     return path
 
 
@@ -115,7 +122,7 @@ def test_every_departure_is_one() -> None:
         assert departure["why"]
 
 
-@pytest.mark.parametrize("area", QUICK)
+@pytest.mark.parametrize("area", [*QUICK, *ALONE])
 async def test_area(area: str, start: Start, tmp_path: Path) -> None:
     async with start() as endpoints:
         failure = await replay(endpoints, write_area(area, tmp_path))
