@@ -231,35 +231,36 @@ def _initial_membership(settings: Settings) -> Membership:
 
 
 def _join(settings: Settings, files: Files, folder: DataFolder) -> Opened:
-    """Asks the other members of `--initial-cluster` for the members that there are; one of them must be us."""
+    """Asks the other members of `--initial-cluster`, one after the other, for the members that there are, until one
+    of them knows us: some may be behind."""
     ours = tuple(sorted(map(str, settings.initial_advertise_peer_urls)))
     others = [
         str(url) for member in settings.initial_cluster if member.name != settings.name for url in member.peer_urls
     ]
-    cluster, members = _ask_members(others)
-    for member in members:
-        if tuple(sorted(member.peer_urls)) == ours:
-            identity = Identity(cluster, member.id, os.urandom(INCARNATION_BYTES))
-            return join_member(files, folder, identity, members, _new_store(settings))
+    problems = []
+    for url in others:
+        try:
+            cluster, members = _ask_members(url)
+        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as problem:
+            problems.append(f"{url}: {problem}")
+            continue
+        for member in members:
+            if tuple(sorted(member.peer_urls)) == ours:
+                identity = Identity(cluster, member.id, os.urandom(INCARNATION_BYTES))
+                return join_member(files, folder, identity, members, _new_store(settings))
+    if len(problems) == len(others):
+        raise StartError(f"no member of the existing cluster answers ({'; '.join(problems) or 'none is named'})")
     raise StartError(
         f"the cluster has no member with the peer URLs {','.join(ours)}; add it first (POST /v2/members), then start"
         " it with --initial-cluster-state existing"
     )
 
 
-def _ask_members(urls: Iterable[str]) -> tuple[int, list[Member]]:
-    problems = []
-    for url in urls:
-        try:
-            with urllib.request.urlopen(f"{url}/members", timeout=JOIN_SECONDS) as answer:
-                cluster = int(answer.headers["X-Etcd-Cluster-Id"], 16)
-                listed = json.loads(answer.read(1 << 20))
-            members = [
-                Member(int(one["id"], 16), one["name"], tuple(one["peerURLs"]), tuple(one["clientURLs"]))
-                for one in listed
-            ]
-        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as problem:
-            problems.append(f"{url}: {problem}")
-            continue
-        return cluster, members
-    raise StartError(f"no member of the existing cluster answers ({'; '.join(problems) or 'none is named'})")
+def _ask_members(url: str) -> tuple[int, list[Member]]:
+    """The id of the cluster and its members, as one of them knows them."""
+    with urllib.request.urlopen(f"{url}/members", timeout=JOIN_SECONDS) as answer:
+        cluster = int(answer.headers["X-Etcd-Cluster-Id"], 16)
+        listed = json.loads(answer.read(1 << 20))
+    return cluster, [
+        Member(int(one["id"], 16), one["name"], tuple(one["peerURLs"]), tuple(one["clientURLs"])) for one in listed
+    ]
