@@ -9,7 +9,9 @@ from kvstore.membership import (
     DuplicatePeerURL,
     Member,
     Membership,
+    QuorumAtRisk,
     RemovedMember,
+    TooManyMembers,
     UnknownMember,
     cluster_id,
     member_id,
@@ -88,3 +90,70 @@ def test_frozen_and_restored_it_is_the_same(membership: Membership) -> None:
     assert restored.members == membership.members
     assert restored.removed == membership.removed
     assert restored.freeze() == membership.freeze()
+
+
+# --- changes that could cost the quorum: etcd's --strict-reconfig-check, as a real etcd 3.4 answered ------------------
+
+
+def cluster_of(started: int, unstarted: int = 0) -> Membership:
+    """Members 1, 2, ...; those that have started once come first."""
+    count = started + unstarted
+    names = {member: f"n{member}" if member <= started else "" for member in range(1, count + 1)}
+    return Membership(Member(member, name, (f"http://x:{member}",)) for member, name in names.items())
+
+
+@pytest.mark.parametrize(
+    ("membership", "active", "is_refused"),
+    [
+        (cluster_of(1), {1}, False),  # there is no other way from one to two
+        (cluster_of(1, unstarted=1), {1}, True),
+        (cluster_of(2), {1, 2}, False),
+        (cluster_of(2), {1}, True),
+        (cluster_of(2, unstarted=1), {1, 2}, True),
+        (cluster_of(3), {1, 2, 3}, False),
+        (cluster_of(3), {1, 2}, True),
+        (cluster_of(3, unstarted=1), {1, 2, 3, 4}, False),
+    ],
+)
+def test_adding_one_more(membership: Membership, active: set[int], is_refused: bool) -> None:
+    change = add(9, "http://x:9")
+    if is_refused:
+        with pytest.raises(QuorumAtRisk):
+            membership.check_quorum(change, active)
+    else:
+        membership.check_quorum(change, active)
+
+
+@pytest.mark.parametrize(
+    ("membership", "goes", "active", "is_refused"),
+    [
+        (cluster_of(1), 1, {1}, True),  # the last one
+        (cluster_of(1, unstarted=1), 2, {1}, False),
+        (cluster_of(1, unstarted=1), 1, {1}, True),
+        (cluster_of(2), 2, {1, 2}, False),
+        (cluster_of(2), 2, {1}, False),  # it is down
+        (cluster_of(3), 3, {1, 2, 3}, False),
+        (cluster_of(3), 3, {1, 2}, False),  # it is down
+        (cluster_of(3), 2, {1, 2}, True),
+        (cluster_of(3), 1, {1, 2}, True),
+        (cluster_of(2, unstarted=1), 2, {1, 2}, True),
+        (cluster_of(2, unstarted=1), 3, {1, 2}, False),
+        (cluster_of(5), 1, {1, 2, 3, 4}, False),
+        (cluster_of(5), 1, {1, 2, 3}, True),
+    ],
+)
+def test_removing_one(membership: Membership, goes: int, active: set[int], is_refused: bool) -> None:
+    if is_refused:
+        with pytest.raises(QuorumAtRisk):
+            membership.check_quorum(remove(goes), active)
+    else:
+        membership.check_quorum(remove(goes), active)
+
+
+def test_a_cluster_has_seven_members_at_most() -> None:
+    membership = cluster_of(7)
+    with pytest.raises(TooManyMembers):
+        membership.apply_change(add(9, "http://x:9"))
+    membership.apply_change(remove(3))
+    membership.apply_change(add(9, "http://x:9"))
+    assert len(membership.members) == 7
