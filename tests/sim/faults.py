@@ -95,7 +95,7 @@ class Faults:
             life.enter(lambda: self._hand_over(life))
 
             def gone() -> None:
-                if not life.over:
+                if not life.over and not self.over:
                     life.machine.kill()
                     self._start_again(life.machine)
 
