@@ -29,7 +29,7 @@ from kvstore.storage.snapshots import Snapshots
 from kvstore.storage.wal import SEGMENT_BYTES, WAL
 from kvstore.store.history import HISTORY_BYTES
 from kvstore.store.store import Store
-from kvstore.wire import time_of
+from kvstore.wire import WireError, time_of
 
 #: Where the log of every new cluster begins.
 GENESIS_INDEX = 1
@@ -160,7 +160,12 @@ def reopen(
         )
     meta = newest[0]
     snapshot = meta if meta.index else None
-    machine = StateMachine.restore(snapshots.load(meta), event_history, history_bytes)
+    try:
+        machine = StateMachine.restore(snapshots.load(meta), event_history, history_bytes)
+    except WireError as problem:
+        raise StartError(
+            f"{newest[1]}: {problem}; nothing was changed, start the version of kvstored that wrote this folder"
+        ) from None
     wal, recovered = folder.open_wal(snapshot=snapshot, segment_bytes=segment_bytes)
     for note in recovered.notes:
         log.warning(note)

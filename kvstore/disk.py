@@ -47,6 +47,7 @@ class NodeDisk:
         self._max_wals = max_wals
         self._max_snapshots = max_snapshots
         self._receiver: Receiver | None = None
+        self._streamed: set[int] = set()  # snapshots that a follower was sent a piece of since the last one was saved
 
     def write(self, write: Write, done: Callable[[], None]) -> None:
         def job() -> None:
@@ -65,10 +66,12 @@ class NodeDisk:
     def save_snapshot(
         self, meta: SnapshotMeta, frozen: FrozenMachine, done: Callable[[], None], failed: Callable[[str], None]
     ) -> None:
+        streamed, self._streamed = self._streamed, set()
+
         def mark() -> None:
             self._wal.mark_snapshot(meta)
             if self._max_snapshots:
-                oldest = self._snapshots.purge(self._max_snapshots)
+                oldest = self._snapshots.purge(self._max_snapshots, streamed)
                 if self._max_wals:
                     for name in self._wal.purge(oldest, self._max_wals):
                         log.debug("removed a segment of the log that nothing needs", segment=name)
@@ -100,6 +103,8 @@ class NodeDisk:
         done: Callable[[bytes, int], None],
         failed: Callable[[str], None],
     ) -> None:
+        self._streamed.add(meta.index)
+
         def job() -> tuple[bytes, int]:
             return self._snapshots.read(meta, offset, limit), self._snapshots.size(meta)
 

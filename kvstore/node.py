@@ -12,7 +12,7 @@ of those `flush`. Disk jobs run elsewhere and call back on the driver's thread.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
@@ -65,7 +65,9 @@ class NodeOptions(NamedTuple):
     sweep_ticks: int = 50  # between two looks for expired keys
     read_retry_ticks: int = 20  # until an unanswered read index is asked for again
     snapshot_count: int = 10_000  # entries between two snapshots
+    snapshot_bytes: int = 256 << 20  # of entries between two snapshots: whichever comes first
     keep_entries: int = 5_000  # entries kept behind a snapshot, for followers that are slow
+    keep_bytes: int = 256 << 20  # of entries kept behind a snapshot, whoever still needs them
     max_proposals: int = 10_000  # that wait for their outcome at a time
     max_command_bytes: int = 16 << 20
     batch_bytes: int = 1 << 20  # commands that are proposed, or applied, in one go
@@ -129,6 +131,7 @@ class Node:
         self._next_request = random.getrandbits(63)
         self._applied_term = snapshot.term if snapshot else 0
         self._snapshot_index = snapshot.index if snapshot else 0
+        self._snapshot_size = 0  # of all entries up to the last snapshot, from the log's own zero
         self._saving = False
         self._writing = False
         self._left = self._snapshot_index  # where the configuration last became what it is, as far as we know
@@ -388,12 +391,13 @@ class Node:
 
     def _save_snapshot(self) -> None:
         meta = SnapshotMeta(self.raft.applied, self._applied_term, self.raft.configuration)
+        self._snapshot_size = self.raft.log.size_to(meta.index)
         self._saving = True
 
         def saved() -> None:
             self._saving = False
             self._snapshot_index = max(self._snapshot_index, meta.index)
-            self.raft.snapshot_taken(meta, self._options.keep_entries)
+            self.raft.snapshot_taken(meta, self._entries_to_keep(meta))
 
         def failed(why: str) -> None:
             log.error("cannot save a snapshot; the log goes on growing", index=meta.index, why=why)
@@ -401,6 +405,27 @@ class Node:
             self._snapshot_index = meta.index  # tried again after as many entries
 
         self._disk.save_snapshot(meta, self.machine.freeze(), saved, failed)
+
+    def _snapshot_is_due(self) -> bool:
+        raft, options = self.raft, self._options
+        return not self._saving and (
+            raft.applied - self._snapshot_index >= options.snapshot_count
+            or raft.log.size_to(raft.applied) - self._snapshot_size >= options.snapshot_bytes
+        )
+
+    def _entries_to_keep(self, meta: SnapshotMeta) -> int:
+        """How many entries stay in memory behind a snapshot. A follower that lives, and is catching up or taking an
+        older snapshot, gets to keep what it needs next: else it would be sent one snapshot after the other."""
+        raft, options = self.raft, self._options
+        needed = meta.index - options.keep_entries
+        for member, progress in raft.progress.items():
+            if member != raft.member_id and raft.now - progress.heard < raft.config.election_ticks:
+                held = progress.snapshot_index or (progress.next - 1 if progress.match == 0 else progress.match)
+                needed = min(needed, held)
+        log, first = raft.log, raft.log.start_index
+        least_size = log.size_to(meta.index) - options.keep_bytes
+        affordable = first + bisect_left(range(first, meta.index), least_size, key=log.size_to)
+        return meta.index - max(needed, affordable)
 
     # --- messages -----------------------------------------------------------------------------------------------
 
@@ -431,7 +456,7 @@ class Node:
         if led and not self.raft.is_leader:  # it retired: those that remain know that it has no vote
             self._known_elsewhere = self.raft.applied
         self._finish_reads()
-        if not self._saving and self.raft.applied - self._snapshot_index >= self._options.snapshot_count:
+        if self._snapshot_is_due():
             self._save_snapshot()
         return True
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import signal
 import sys
 import time
@@ -21,7 +22,7 @@ from kvstore import bootstrap, logs
 from kvstore.auth import Auth
 from kvstore.bootstrap import Opened, StartError
 from kvstore.disk import NodeDisk
-from kvstore.http.app import Http
+from kvstore.http.app import MAX_CONNECTIONS, Http
 from kvstore.http.app import Settings as HttpSettings
 from kvstore.http.app import serve as serve_http
 from kvstore.http.backend import Numbers
@@ -49,6 +50,7 @@ from kvstore.wire import (
     PeerMessage,
     Publish,
     UpdateMember,
+    WireError,
 )
 
 #: One heartbeat is so many ticks. A finer tick than the heartbeat lets a lost leader be replaced sooner.
@@ -61,6 +63,8 @@ HAND_OVER_SECONDS = 3.0
 GRACE_SECONDS = 5.0
 #: What a command needs beside the body: its key comes in a request line of at most 1 MiB.
 COMMAND_ROOM_BYTES = 2 << 20
+#: Files that clients never get: the log, snapshots, listeners, and two connections to each peer and those that retry.
+RESERVED_FILES = 100
 #: Python's default of 5 ms is how long a bulk thread could keep the event loop waiting for the interpreter.
 SWITCH_INTERVAL_SECONDS = 0.0005
 
@@ -221,9 +225,12 @@ class Server:
     def examine(self, hello: Hello) -> Verdict:
         if hello.sender in self.membership.removed and hello.sender not in self.node.raft.members:
             return Verdict.REMOVED
-        if not self._opened.folder.pin(hello.sender, hello.incarnation):
-            return Verdict.DISK
-        return Verdict.WELCOME
+        try:
+            known = self._opened.folder.pin(hello.sender, hello.incarnation)
+        except StorageError as problem:
+            self._stop(str(problem))
+            raise WireError("it cannot be remembered who this is") from None
+        return Verdict.WELCOME if known else Verdict.DISK
 
     def received(self, message: PeerMessage) -> None:
         try:
@@ -302,7 +309,11 @@ class Server:
             self._peer_listeners.append(
                 await self._loop.create_server(lambda: Acceptor(self._transport, http), url.host, url.port)
             )
-        settings = HttpSettings(max_request_bytes=self._settings.max_request_bytes, cors=frozenset(self._settings.cors))
+        settings = HttpSettings(
+            max_request_bytes=self._settings.max_request_bytes,
+            cors=frozenset(self._settings.cors),
+            max_connections=_connections_for(_raise_file_limit(), len(self._settings.listen_client_urls)),
+        )
         for url in self._settings.listen_client_urls:
             self._https.append(await serve_http(self, url.host, url.port, settings=settings))
             log.info("serves clients", url=url)
@@ -372,6 +383,21 @@ def _resolve(future: asyncio.Future[Any], outcome: Outcome) -> None:
         future.set_exception(outcome)
     else:
         future.set_result(outcome)
+
+
+def _raise_file_limit() -> int:
+    """How many files this process may have open, after asking for all that it may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):  # some systems allow less than they say
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_CONNECTIONS + RESERVED_FILES if soft == resource.RLIM_INFINITY else soft
+
+
+def _connections_for(files: int, listeners: int) -> int:
+    """How many clients each listener may have at a time: the log and the peers must always get a file."""
+    return min(MAX_CONNECTIONS, max(1, (files - RESERVED_FILES) // listeners))
 
 
 def run(settings: Settings, started: Callable[[Server], None] | None = None) -> int:

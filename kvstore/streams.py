@@ -92,6 +92,8 @@ class SnapshotSender:
 
     def tick(self) -> None:
         for member, stream in list(self._outgoing.items()):
+            if stream.reading:
+                continue  # our own disk is slow, not the follower
             stream.idle += 1
             if stream.idle < RETRY_TICKS:
                 continue

@@ -421,6 +421,30 @@ def test_a_snapshot_is_taken_after_so_many_entries_and_the_log_is_cut() -> None:
     assert bench.node.raft.log.start_index == 28
 
 
+def test_a_snapshot_is_taken_after_so_many_bytes_too() -> None:
+    bench = Bench(members=1, options=NodeOptions(snapshot_bytes=1000, keep_entries=3))
+    bench.settle_disk()
+    for number in range(8):
+        bench.node.propose(Set(b"/k%d" % number, b"v" * 300, False, None, False), lambda outcome: None)
+        bench.flush()
+        bench.settle_disk()
+    assert 2 <= len(bench.disk.saved) <= 3
+
+
+@pytest.mark.parametrize(("keep_bytes", "is_kept"), [(1 << 20, True), (1000, False)])
+def test_a_follower_that_lives_keeps_what_it_needs_within_bytes(keep_bytes: int, is_kept: bool) -> None:
+    bench = Bench(options=NodeOptions(snapshot_count=10, keep_entries=1, keep_bytes=keep_bytes))
+    bench.lead()
+    behind = bench.node.raft.last_index
+    bench.receive(AppendResponse(ME, THIRD, bench.node.raft.term, behind, False, 0, 0))
+    for number in range(40):
+        bench.propose(b"/k%d" % number)
+        bench.settle_disk()
+        bench.acknowledge()
+    assert len(bench.disk.saved) == 4
+    assert (bench.node.raft.log.start_index <= behind) == is_kept
+
+
 def test_whoever_waits_when_the_member_stops_is_told() -> None:
     bench = Bench()
     bench.follow()
