@@ -116,12 +116,14 @@ class WAL:
     def append(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
         """Durable on return. Entries are consecutive; they go on from the last one or replace from their first on."""
         batch: Batch = []
-        if hard_state is not None:
-            batch.append((Kind.HARD_STATE, pack_hard_state(hard_state)))
         if entries:
             payload = self._pack(entries)
             assert len(payload) <= MAX_PAYLOAD, "a batch must stay under 4 GiB"
             batch.append((Kind.ENTRIES, payload))
+        # Last, for a crash may leave the first record alone: a commit must not speak of entries that are missing, or
+        # that these should have replaced.
+        if hard_state is not None:
+            batch.append((Kind.HARD_STATE, pack_hard_state(hard_state)))
         if not batch:
             return
         segment = self._ready(batch_bytes(batch))

@@ -3,11 +3,12 @@
 Each example is a list of operations, each of which may be cut short after some steps of the disk. A dumb model keeps
 what was acknowledged and what was asked for last. Whatever a crash leaves:
 - the log opens, owes nothing, and no record is called damaged;
-- it holds what was acknowledged, or that and the last operation, or that and the last operation's hard state.
+- it holds what was acknowledged, or that and the last operation, or that and the last operation's entries.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -115,7 +116,9 @@ class Machine:
                 hard_state = None
                 if step.number % 2 or term != model.term:
                     hard_state = HardState(term, step.number % 4 if term > model.term else model.vote, model.base)
-                outcomes = [model.appended(hard_state, []), model.appended(hard_state, batch)]
+                torn = model.appended(None, batch)  # their term is known from the entries alone, its vote is not
+                torn = replace(torn, term=term, vote=0) if term > model.term else torn
+                outcomes = [torn, model.appended(hard_state, batch)]
                 return lambda: self.wal.append(hard_state, batch), outcomes
             case "snapshot" if model.entries:
                 entry = list(model.entries.values())[step.number % len(model.entries)]
@@ -164,6 +167,24 @@ def test_whatever_a_crash_leaves_is_a_log_with_all_that_was_acknowledged(seed: i
     for step in what:
         machine.run(step)
     machine.run(Step("crash", 0, 0, None))
+
+
+def test_a_commit_that_a_crash_leaves_speaks_of_entries_that_it_leaves_too() -> None:
+    """Entries 4 and 5 replace others and are committed with the same batch; tear it in every possible way."""
+    replaced = 0
+    for seed in range(40):
+        for size in range(380, 512, 8):
+            files = SimFiles(Random(seed))
+            wal = WAL.create(files, FOLDER, IDENTITY, segment_bytes=1 << 14)
+            wal.append(HardState(1, 1, 3), [Entry(index, 1, 0, b"old") for index in range(1, 8)])
+            files.crash_in(3)
+            with contextlib.suppress(SimCrash):
+                wal.append(HardState(2, 1, 5), [Entry(4, 2, 0, b"n" * size), Entry(5, 2, 0, b"new")])
+            files.crash()
+            _, found = WAL.open(files, FOLDER, snapshot=None, segment_bytes=1 << 14)
+            replaced += found.entries[3].term == 2
+            assert found.hard_state.commit <= 3 or found.entries[3].term == 2
+    assert 0 < replaced < 40 * len(range(380, 512, 8))
 
 
 def test_a_crash_at_every_step_of_a_cut() -> None:
