@@ -28,7 +28,8 @@ class Recovered(NamedTuple):
 
     `entries` are those behind the snapshot in use. `hard_state.commit` lies between that snapshot and the last
     entry. `promised`, if set, is the (term, index) of the last entry that this member acknowledged and lost: until
-    its log is at least as far (in that order), it must neither vote nor campaign.
+    its log is at least as far (in that order), it must neither vote nor campaign. The index is 0 where an entry of
+    that term, or of a later one, is all that can be asked for.
     """
 
     identity: Identity
@@ -173,7 +174,7 @@ class _Replay:
         self._raise_hard_state(watermark.durable)
         if how is Ending.LOST:
             self._raise_hard_state(watermark.intended)
-            owed = max(owed, (watermark.intended.last_term, watermark.intended.last_index))
+            owed = max(owed, self._lost(watermark.intended))
             self._notes.append(
                 f"{last.path} at offset {last.end}: records that were durable were cut away; this member held "
                 f"entry {watermark.intended.last_index} of term {watermark.intended.last_term}, and holds "
@@ -183,12 +184,26 @@ class _Replay:
             self._notes.append(f"{last.path} at offset {last.end}: cut a torn write of {last.filled - last.end} bytes")
         promised = owed if owed > (self.terms.last_term, self.terms.last_index) else None
         term, vote, commit = self._hard_state
-        if self.terms.last_term > term:  # a snapshot that came in before its term was written
+        if self.terms.last_term > term:  # a snapshot, or entries, that came in before their term was written
             term, vote = self.terms.last_term, NO_MEMBER
         commit = min(max(commit, self._from), self.terms.last_index)
         state = HardState(term, vote, commit)
         recovered = Recovered(last.birth.identity, state, self._entries, self._marks, promised, self._notes)
         return recovered, restarted
+
+    def _lost(self, point: Point) -> tuple[int, int]:
+        """What the log must hold again, once it went as far as `point` and does not any more.
+
+        Normally its last entry. But what was cut away may have replaced entries of a higher term, by older ones of the
+        leader: those are back now, and make the log look further than it ever rightly was. Then nothing will do but an
+        entry of the last leader's own, or of a later one (such entries are of a lower term than the one it replaced
+        them in), for it comes with all that was committed before (paper 5.4).
+        """
+        term, index = point.last_term, point.last_index
+        misleading = (term, index) <= (self.terms.last_term, self.terms.last_index)
+        if misleading and self.terms.at(index) not in (term, 0):
+            return point.term, 0
+        return term, index
 
     def _raise_hard_state(self, point: Point) -> None:
         term, vote, commit = self._hard_state

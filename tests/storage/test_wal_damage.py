@@ -153,6 +153,26 @@ def indebted() -> SimFiles:
     return files
 
 
+def test_a_debt_is_seen_though_what_was_replaced_comes_back_and_looks_further() -> None:
+    """The leader of term 9 replaced entries of term 6 by an older one of term 5, and that was cut away."""
+    files, wal = new_log()
+    wal.append(HardState(6, 0, 0), [*entries(1, 3, term=4), *entries(4, 4, term=6)])
+    end = wal._segment.durable.offset
+    wal.append(HardState(9, 0, 0), entries(4, 1, term=5))
+    wal.settle()
+    content = files.content(last_segment(files))
+    content[end:] = bytes(len(content) - end)
+    wal, found = reopen(files)
+    assert (found.entries[-1].index, found.entries[-1].term) == (7, 6)
+    assert found.promised == (9, 0)
+    wal.append(None, entries(4, 1, term=5))
+    wal, found = reopen(files)
+    assert found.promised == (9, 0), "what the leader did not write itself proves nothing"
+    wal.append(None, entries(5, 1, term=9))
+    wal.settle()
+    assert reopen(files)[1].promised is None
+
+
 def test_a_debt_outlives_a_crash_of_the_repair() -> None:
     for seed in range(20):
         for crash_at in range(1, 7):
