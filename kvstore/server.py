@@ -32,7 +32,7 @@ from kvstore.lanes import ThreadLanes
 from kvstore.membership import Membership, MembershipError
 from kvstore.node import Node, NodeOptions
 from kvstore.passwords import Passwords
-from kvstore.proposals import Outcome, Unavailable
+from kvstore.proposals import Done, Outcome, Unavailable
 from kvstore.raft.config import Config
 from kvstore.reconfiguration import Reconfiguration
 from kvstore.settings import Settings
@@ -201,9 +201,12 @@ class Server:
 
     def execute(self, command: Checked | Guarded | Publish | UpdateMember) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
-        self.node.propose(command, partial(_resolve, future))
-        self._wake()
+        self.propose(command, partial(_resolve, future))
         return future
+
+    def propose(self, command: Checked | Guarded | Publish | UpdateMember, done: Done) -> None:
+        self.node.propose(command, done)
+        self._wake()
 
     def propose_change(self, change: MembershipChange) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
@@ -216,9 +219,12 @@ class Server:
 
     def read_barrier(self) -> asyncio.Future[None]:
         future: asyncio.Future[None] = self._loop.create_future()
-        self.node.read(partial(_resolve, future))
-        self._wake()
+        self.read(partial(_resolve, future))
         return future
+
+    def read(self, done: Callable[[Unavailable | None], None]) -> None:
+        self.node.read(done)
+        self._wake()
 
     # --- for the transport ----------------------------------------------------------------------------------------
 
@@ -376,7 +382,7 @@ class Server:
         self.passwords.close()
 
 
-def _resolve(future: asyncio.Future[Any], outcome: Outcome) -> None:
+def _resolve(future: asyncio.Future[Any], outcome: Outcome | None) -> None:
     if future.done():
         return  # the client went away
     if isinstance(outcome, Exception):

@@ -1,6 +1,7 @@
 """The HTTP server of one member: listens, hands each request to its route, and stops gracefully.
 
-Built on aiohttp's low-level server. Knows no key, no event and no JSON.
+A connection begins in the express lane (express.py) and goes on, when it asks for what that does not know, in aiohttp's
+low-level server. Knows no key, no event and no JSON.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from aiohttp import web
 
 from kvstore.http.backend import Backend
 from kvstore.http.connection import Connection, Exchange, Reply, WatchReply
+from kvstore.http.express import Express, Lane
 from kvstore.http.reply import CORS_ANY, Answer, Manner, compose, cors_lines, refusal
 from kvstore.http.routes import MAX_REQUEST_BYTES, Routes
 from kvstore.http.target import BadTarget
@@ -49,12 +51,17 @@ class _Server(web.Server):
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
         self.open_connections += 1
-        if self.open_connections > self._settings.max_connections:
-            transport.abort()
 
     def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
         super().connection_lost(handler, exc)
         self.open_connections -= 1
+
+
+class _Refusal(asyncio.Protocol):
+    """One connection too many: closed as it comes."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast(asyncio.Transport, transport).abort()
 
 
 class Http:
@@ -63,7 +70,11 @@ class Http:
     def __init__(self, backend: Backend, settings: Settings) -> None:
         self._routes = Routes(backend, settings.max_request_bytes, settings.watch_backlog)
         self._cors = settings.cors
+        self._max_connections = settings.max_connections
         self._server = _Server(self, settings)
+        self._lane = Lane(
+            backend, self._cors_lines_for(None), settings.max_request_bytes, settings.idle_seconds, self._hand_over
+        )
         self._listener: asyncio.Server | None = None
         self._auth = backend.auth
         self._ignore_auth = self._auth.observe(self._auth_changed)
@@ -71,7 +82,19 @@ class Http:
     async def listen(self, host: str, port: int, ssl: SSLContext | None) -> None:
         """Raises OSError where the address cannot be had."""
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(self._server, host, port, ssl=ssl, backlog=ACCEPT_QUEUE)
+        self._listener = await loop.create_server(self._accept, host, port, ssl=ssl, backlog=ACCEPT_QUEUE)
+
+    def _accept(self) -> asyncio.Protocol:
+        return Express(self._lane) if self.connections < self._max_connections else _Refusal()
+
+    def _hand_over(self, transport: asyncio.Transport, octets: bytes, is_half_closed: bool) -> None:
+        """The connection goes on in aiohttp's server, with what it sent and nobody has answered."""
+        connection = self._server()
+        transport.set_protocol(connection)
+        connection.connection_made(transport)
+        connection.data_received(octets)
+        if is_half_closed and not connection.eof_received():
+            transport.close()
 
     @property
     def port(self) -> int:
@@ -82,7 +105,7 @@ class Http:
     @property
     def connections(self) -> int:
         """How many clients are connected."""
-        return self._server.open_connections
+        return self._server.open_connections + len(self._lane.connections)
 
     async def close(self, grace: float) -> None:
         """Listen no more, end the watches, let requests in flight finish for `grace` seconds, then close all."""
@@ -95,7 +118,7 @@ class Http:
             watch = cast(Connection, connection).watch
             if watch is not None:
                 watch.finish()
-        await self._server.shutdown(max(grace, SHORTEST_GRACE))
+        await asyncio.gather(self._server.shutdown(max(grace, SHORTEST_GRACE)), self._lane.close(grace))
         await self._listener.wait_closed()
         self._listener = None
 
@@ -134,9 +157,11 @@ class Http:
         return Reply(compose(answer, manner), manner.keep_alive)
 
     def _cors_lines(self, exchange: Exchange) -> bytes:
+        return self._cors_lines_for(exchange.header("Origin"))
+
+    def _cors_lines_for(self, origin: bytes | None) -> bytes:
         if "*" in self._cors:
             return CORS_ANY
-        origin = exchange.header("Origin")
         if origin is not None and origin.decode("latin-1") in self._cors:
             return cors_lines(origin)
         return b""

@@ -6,12 +6,13 @@ Knows nothing of Raft or disks: a Backend may be a member of a cluster or a test
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from kvstore.auth import Auth
 from kvstore.membership import Membership
 from kvstore.passwords import Passwords
-from kvstore.proposals import Unavailable
+from kvstore.proposals import Done, Unavailable
 from kvstore.raft.types import Role
 from kvstore.reconfiguration import Reconfiguration
 from kvstore.statistics import Histogram
@@ -101,3 +102,10 @@ class Backend(Protocol):
 
     def read_barrier(self) -> asyncio.Future[None]:
         """Done once `store` holds all that was acknowledged before the call. Fails with Unavailable."""
+
+    def propose(self, command: Checked, done: Done) -> None:
+        """`execute` without a future: `done` is called once, with the outcome, perhaps before this returns. It must
+        neither raise nor call back here."""
+
+    def read(self, done: Callable[[Unavailable | None], None]) -> None:
+        """`read_barrier` without a future, like `propose`; None: now."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from kvstore.apply import REFUSALS, Applied, StateMachine
@@ -12,7 +14,7 @@ from kvstore.http.backend import Numbers, Unavailable
 from kvstore.http.guard import forget_changed
 from kvstore.membership import Member, Membership, MembershipError
 from kvstore.passwords import Passwords
-from kvstore.proposals import ChangePending
+from kvstore.proposals import ChangePending, Done
 from kvstore.raft.types import Role
 from kvstore.reconfiguration import Reconfiguration
 from kvstore.statistics import DISK_BUCKETS, Histogram
@@ -120,9 +122,20 @@ class LocalBackend:
             future.set_result(None)
         return future
 
+    def propose(self, command: Checked, done: Done) -> None:
+        self.execute(command).add_done_callback(partial(_tell, done))
+
+    def read(self, done: Callable[[Unavailable | None], None]) -> None:
+        self.read_barrier().add_done_callback(partial(_tell, done))
+
     async def sweep(self, seconds: float = 0.5) -> None:
         """What a leader does: an Expire whenever a deadline has passed, looked at every half second."""
         while True:
             await asyncio.sleep(seconds)
             while (deadline := self.store.next_deadline) is not None and deadline <= self.now():
                 self.apply(Expire())
+
+
+def _tell(done: Callable[[Any], None], future: asyncio.Future[Any]) -> None:
+    if not future.cancelled():
+        done(future.exception() or future.result())
