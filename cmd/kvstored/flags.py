@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from kvstore.goflags import BadFlagSyntax, FlagNeedsValue, UndefinedFlag, take
 from kvstore.settings import SettingsError
 from kvstored.ignored import IGNORED, REFUSED
 
@@ -122,28 +123,15 @@ def parse(arguments: Sequence[str], known: Mapping[str, bool] = KNOWN) -> Given:
     Raises SettingsError for an unknown flag or a missing value.
     """
     known = {**known, **_SWITCHES}
-    values: dict[str, str] = {}
     rest = list(arguments)
-    while rest:
-        argument = rest[0]
-        if len(argument) < 2 or not argument.startswith("-"):
-            break
-        del rest[0]
-        if argument == "--":
-            break
-        name, equals, value = argument.removeprefix("-").removeprefix("-").partition("=")
-        if not name or name.startswith("-"):
-            raise SettingsError(f"bad flag syntax: {argument!r}")
-        if name not in known:
-            raise SettingsError(f"unknown flag --{name}{suggestion(name, known, '--')}")
-        if not equals and known[name]:
-            value = "true"
-        elif not equals:
-            if not rest:
-                raise SettingsError(f"--{name} needs a value")
-            value = rest.pop(0)
-        values[name] = value
-    return Given(values, tuple(rest))
+    try:
+        return Given(dict(take(rest, known)), tuple(rest))
+    except BadFlagSyntax as error:
+        raise SettingsError(f"bad flag syntax: {error.argument!r}") from None
+    except UndefinedFlag as error:
+        raise SettingsError(f"unknown flag --{error.name}{suggestion(error.name, known, '--')}") from None
+    except FlagNeedsValue as error:
+        raise SettingsError(f"--{error.name} needs a value") from None
 
 
 def suggestion(name: str, known: Iterable[str], prefix: str = "") -> str:

@@ -1,0 +1,7 @@
+"""`python -m kvctl` is `kvctl`."""
+
+import sys
+
+from kvctl.main import main
+
+sys.exit(main())

@@ -1,0 +1,37 @@
+"""Asking an operator for a password: nothing of it is shown on a terminal, and a pipe will do as well."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from kvctl.command import Context
+
+
+def ask(context: Context, prompt: str) -> str:
+    """The next line of standard input; empty at its end. The prompt goes to standard output, as etcdctl's does."""
+    sys.stdout.write(prompt)
+    sys.stdout.flush()
+    with _no_echo():
+        line = sys.stdin.buffer.readline()
+    context.say("")
+    return line.rstrip(b"\r\n").decode(errors="surrogateescape")
+
+
+@contextmanager
+def _no_echo() -> Iterator[None]:
+    if not sys.stdin.isatty():
+        yield
+        return
+    import termios
+
+    terminal = sys.stdin.fileno()
+    before = termios.tcgetattr(terminal)
+    quiet = termios.tcgetattr(terminal)
+    quiet[3] &= ~termios.ECHO
+    termios.tcsetattr(terminal, termios.TCSAFLUSH, quiet)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(terminal, termios.TCSAFLUSH, before)

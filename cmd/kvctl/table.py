@@ -1,0 +1,78 @@
+"""The table of all commands. Each lives in a module that is imported only when it runs, so that kvctl starts fast.
+
+To add one: a module of its own with a `Command` value, and an `Entry` here. See `kvctl.command`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import NamedTuple
+
+from kvctl.command import Command
+from kvctl.flags import NUMBER, SECONDS, TEXT, Flag
+
+__all__ = ["GLOBAL", "NUMBER", "TABLE", "Entry", "find"]
+
+
+class Entry(NamedTuple):
+    """One command: where its `Command` is, as module:name, and one line about it."""
+
+    name: str
+    where: str
+    summary: str
+
+    def load(self) -> Command:
+        module, _, name = self.where.partition(":")
+        command = getattr(import_module(module), name)
+        assert isinstance(command, Command)
+        return command
+
+
+TABLE = (
+    Entry("mk", "kvctl.write:MK", "make a new key with a given value"),
+    Entry("mkdir", "kvctl.write:MKDIR", "make a new directory"),
+    Entry("rm", "kvctl.write:RM", "remove a key or a directory"),
+    Entry("rmdir", "kvctl.write:RMDIR", "removes the key if it is an empty directory or a key-value pair"),
+    Entry("get", "kvctl.read:GET", "retrieve the value of a key"),
+    Entry("ls", "kvctl.read:LS", "retrieve a directory"),
+    Entry("set", "kvctl.write:SET", "set the value of a key"),
+    Entry("setdir", "kvctl.write:SETDIR", "create a new directory or update an existing directory TTL"),
+    Entry("update", "kvctl.write:UPDATE", "update an existing key with a given value"),
+    Entry("updatedir", "kvctl.write:UPDATEDIR", "update an existing directory"),
+)
+
+_OLDER = 'DEPRECATED - "--endpoints" should be used instead'
+
+#: The flags in front of the command.
+GLOBAL = (
+    Flag("debug", "output cURL commands which can be used to reproduce the request"),
+    Flag("no-sync", "don't synchronize cluster information before sending request"),
+    Flag(
+        "output, o",
+        "output response in the given format (simple, `extended` or `json`)",
+        TEXT,
+        "simple",
+        '"simple"',
+        value="simple",
+    ),
+    Flag("discovery-srv, D", "domain name to query for SRV records describing cluster endpoints", TEXT),
+    Flag("insecure-discovery", "accept insecure SRV records describing cluster endpoints"),
+    Flag("peers, C", _OLDER, TEXT),
+    Flag("endpoint", _OLDER, TEXT),
+    Flag(
+        "endpoints",
+        "a comma-delimited list of machine addresses in the cluster"
+        ' (default: "http://127.0.0.1:2379,http://127.0.0.1:4001")',
+        TEXT,
+    ),
+    Flag("cert-file", "identify HTTPS client using this SSL certificate file", TEXT),
+    Flag("key-file", "identify HTTPS client using this SSL key file", TEXT),
+    Flag("ca-file", "verify certificates of HTTPS-enabled servers using this CA bundle", TEXT),
+    Flag("username, u", "provide username[:password] and prompt if password is not supplied.", TEXT),
+    Flag("timeout", "connection timeout per request", SECONDS, 2.0, "2s"),
+    Flag("total-timeout", "timeout for the command execution (except watch)", SECONDS, 5.0, "5s"),
+)
+
+
+def find(name: str) -> Entry | None:
+    return next((entry for entry in TABLE if entry.name == name), None)

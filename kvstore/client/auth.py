@@ -1,0 +1,134 @@
+"""Users, roles, and whether they count. The server says why it refuses; a password is sent as it is: use https."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from kvstore.client.client import Client, Request
+from kvstore.client.connection import Answer
+from kvstore.client.errors import InvalidAnswer, Refused
+from kvstore.client.response import NO_ETCD
+
+_PREFIX = "/v2/auth"
+
+
+class User(NamedTuple):
+    name: str
+    roles: tuple[str, ...]
+
+
+class Role(NamedTuple):
+    """The patterns that it lets read and write: a key, or a prefix with `*` behind it."""
+
+    name: str
+    read: tuple[str, ...]
+    write: tuple[str, ...]
+
+
+class Auth:
+    """Every call raises ClientError; Refused with the server's reason."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    async def enable(self) -> None:
+        _accept(await self.client.ask(Request("PUT", _PREFIX + "/enable")))
+
+    async def disable(self) -> None:
+        _accept(await self.client.ask(Request("DELETE", _PREFIX + "/enable")))
+
+    async def users(self) -> list[str]:
+        return [entry["user"] for entry in await self._list("users")]
+
+    async def roles(self) -> list[str]:
+        return [entry["role"] for entry in await self._list("roles")]
+
+    async def user(self, name: str) -> User:
+        return _user(_read(await self.client.ask(Request("GET", f"{_PREFIX}/users/{name}"))))
+
+    async def role(self, name: str) -> Role:
+        return _role(_read(await self.client.ask(Request("GET", f"{_PREFIX}/roles/{name}"))))
+
+    async def add_user(self, name: str, password: str) -> None:
+        _accept(await self._put("users", name, {"user": name, "password": password, "roles": None}))
+
+    async def remove_user(self, name: str) -> None:
+        _accept(await self.client.ask(Request("DELETE", f"{_PREFIX}/users/{name}")))
+
+    async def change_password(self, name: str, password: str) -> User:
+        return _user(_read(await self._put("users", name, {"user": name, "password": password, "roles": None})))
+
+    async def grant_roles(self, name: str, roles: Sequence[str]) -> User:
+        return _user(_read(await self._put("users", name, {"user": name, "roles": None, "grant": list(roles)})))
+
+    async def revoke_roles(self, name: str, roles: Sequence[str]) -> User:
+        return _user(_read(await self._put("users", name, {"user": name, "roles": None, "revoke": list(roles)})))
+
+    async def add_role(self, name: str) -> None:
+        _accept(await self._put("roles", name, {"role": name, "permissions": _patterns((), ())}))
+
+    async def remove_role(self, name: str) -> None:
+        _accept(await self.client.ask(Request("DELETE", f"{_PREFIX}/roles/{name}")))
+
+    async def grant_patterns(self, name: str, read: Sequence[str], write: Sequence[str]) -> Role:
+        return await self._change_role(name, "grant", read, write)
+
+    async def revoke_patterns(self, name: str, read: Sequence[str], write: Sequence[str]) -> Role:
+        return await self._change_role(name, "revoke", read, write)
+
+    async def _change_role(self, name: str, change: str, read: Sequence[str], write: Sequence[str]) -> Role:
+        fields = {"role": name, "permissions": _patterns((), ()), change: _patterns(read, write)}
+        return _role(_read(await self._put("roles", name, fields)))
+
+    async def _put(self, kind: str, name: str, fields: dict[str, Any]) -> Answer:
+        body = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogateescape")
+        return await self.client.ask(Request("PUT", f"{_PREFIX}/{kind}/{name}", "", body, "application/json"))
+
+    async def _list(self, kind: str) -> list[dict[str, Any]]:
+        request = Request("GET", f"{_PREFIX}/{kind}", content_type="application/json")
+        return _read(await self.client.ask(request)).get(kind) or []
+
+
+def _patterns(read: Sequence[str], write: Sequence[str]) -> dict[str, Any]:
+    return {"kv": {"read": list(read) or None, "write": list(write) or None}}
+
+
+def _document(answer: Answer) -> dict[str, Any]:
+    try:
+        document = json.loads(answer.body)
+    except ValueError:
+        raise InvalidAnswer(NO_ETCD) from None
+    if not isinstance(document, dict):
+        raise InvalidAnswer(NO_ETCD)
+    return document
+
+
+def _accept(answer: Answer) -> None:
+    if answer.status not in (200, 201):
+        raise Refused(answer.status, str(_document(answer).get("message", "")))
+
+
+def _read(answer: Answer) -> dict[str, Any]:
+    document = _document(answer)
+    if answer.status != 200:
+        raise Refused(answer.status, str(document.get("message", "")))
+    return document
+
+
+def _user(fields: dict[str, Any]) -> User:
+    """A changed user comes with the names of its roles, one that is asked for with the roles themselves."""
+    try:
+        roles = fields.get("roles") or ()
+        return User(fields["user"], tuple(role["role"] if isinstance(role, dict) else role for role in roles))
+    except (KeyError, TypeError):
+        raise InvalidAnswer(NO_ETCD) from None
+
+
+def _role(fields: dict[str, Any]) -> Role:
+    try:
+        patterns = fields["permissions"]["kv"]
+        return Role(fields["role"], tuple(patterns.get("read") or ()), tuple(patterns.get("write") or ()))
+    except (KeyError, TypeError, AttributeError):
+        raise InvalidAnswer(NO_ETCD) from None

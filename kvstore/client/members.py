@@ -1,0 +1,86 @@
+"""The members of a cluster: who they are, who leads, and changes of them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from kvstore.client.client import Client, Request
+from kvstore.client.connection import Answer
+from kvstore.client.errors import InvalidAnswer, Refused
+from kvstore.client.response import NO_ETCD
+
+_PREFIX = "/v2/members"
+_JSON = "application/json"
+
+
+class Member(NamedTuple):
+    """`id` is hexadecimal; a member that has not started has no name and no client URLs."""
+
+    id: str
+    name: str
+    peer_urls: tuple[str, ...]
+    client_urls: tuple[str, ...]
+
+
+class Members:
+    """Every call raises ClientError; Refused with the server's reason."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    async def all(self) -> tuple[Member, ...]:
+        answer = await self.client.ask(Request("GET", _PREFIX))
+        return tuple(_member(fields) for fields in _read(answer, 200).get("members") or ())
+
+    async def leader(self) -> Member:
+        return _member(_read(await self.client.ask(Request("GET", _PREFIX + "/leader")), 200))
+
+    async def add(self, peer_url: str) -> Member:
+        request = Request("POST", _PREFIX, "", _urls([peer_url]), _JSON)
+        return _member(_read(await self.client.ask(request), 201, explained=(409,)))
+
+    async def remove(self, member: str) -> None:
+        answer = await self.client.ask(Request("DELETE", f"{_PREFIX}/{member}"))
+        if answer.status not in (204, 410):
+            raise _unexpected(answer)
+
+    async def update(self, member: str, peer_urls: list[str]) -> None:
+        answer = await self.client.ask(Request("PUT", f"{_PREFIX}/{member}", "", _urls(peer_urls), _JSON))
+        if answer.status != 204:
+            _read(answer, 204, explained=(404, 409))
+
+
+def _urls(urls: list[str]) -> bytes:
+    return json.dumps({"peerURLs": urls}, separators=(",", ":")).encode()
+
+
+def _unexpected(answer: Answer) -> Refused:
+    return Refused(answer.status, f"unexpected status code {answer.status}")
+
+
+def _read(answer: Answer, wanted: int, explained: tuple[int, ...] = ()) -> dict[str, Any]:
+    """Only an answer of a status in `explained` is read for its reason, as etcdctl does."""
+    if answer.status != wanted and answer.status not in explained:
+        raise _unexpected(answer)
+    try:
+        document = json.loads(answer.body)
+    except ValueError:
+        raise InvalidAnswer(NO_ETCD) from None
+    if not isinstance(document, dict):
+        raise InvalidAnswer(NO_ETCD)
+    if answer.status != wanted:
+        raise Refused(answer.status, str(document.get("message", "")))
+    return document
+
+
+def _member(fields: dict[str, Any]) -> Member:
+    try:
+        return Member(
+            fields["id"],
+            fields.get("name") or "",
+            tuple(fields.get("peerURLs") or ()),
+            tuple(fields.get("clientURLs") or ()),
+        )
+    except (KeyError, TypeError, AttributeError):
+        raise InvalidAnswer(NO_ETCD) from None
