@@ -53,8 +53,8 @@ differential: $(READY)  ## 20,000 random requests to ours, to etcd and to a mode
 test-patroni: $(READY)  ## PostgreSQL under Patroni, led by three members; needs Debian's postgresql
 	@exec $(BIN)/pytest tests/clients -m patroni $(ARGS)
 
-bench: $(READY)  ## PUT and GET a second, ours and etcd's; needs wrk
-	@exec $(BIN)/python -m benchmarks.throughput $(ARGS)
+bench: $(READY)  ## ours and etcd side by side, half an hour; two minutes: ARGS=--quick
+	@exec $(BIN)/python -m benchmarks $(ARGS)
 
 clean:  ## remove what was made, and the data of `make run` and `make cluster`
 	@rm -rf $(VENV) .clients run build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

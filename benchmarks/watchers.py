@@ -1,33 +1,29 @@
 """What idle watchers cost one member, and how soon one write reaches all of them.
 
-    python -m benchmarks.watchers [--count 10000]
-
-Every watcher is a connection of its own that long-polls the same key. Prints the memory of the server for each, and the
-time from the write to the last event.
+Every watcher is a connection of its own that long-polls the same key. They are plain sockets behind one epoll, so that
+this side of them costs little of the time that is measured.
 """
 
 from __future__ import annotations
 
-import argparse
-import asyncio
+import contextlib
 import resource
-import tempfile
+import select
+import socket
 import time
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from tests.cluster import Cluster, Member
+from benchmarks.raw import HEAD_END, get, put
+from benchmarks.systems import CannotMeasure, resident_bytes
+from tests.cluster import Member
 
-COUNT = 10_000
 AT_ONCE = 200  # connections that are being opened
 ROOM_FOR_OTHERS = 100  # file descriptors
 DEADLINE_SECONDS = 120.0
 
-_WATCH = b"GET /v2/keys/bench/watched?wait=true HTTP/1.1\r\nHost: x\r\n\r\n"
-_PUT = (
-    b"PUT /v2/keys/bench/watched HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
-    b"Content-Length: 7\r\n\r\nvalue=v"
-)
+_WATCH = get("/v2/keys/watched?wait=true")
+_PUT = put(b"watched", b"v")
 
 
 class Measured(NamedTuple):
@@ -36,83 +32,72 @@ class Measured(NamedTuple):
     seconds_to_all: float
 
 
-class _Watcher(asyncio.Protocol):
-    """Counts what comes: the head of the answer, and later the event."""
-
-    def __init__(self, headed: asyncio.Semaphore, told: asyncio.Semaphore) -> None:
-        self._headed = headed
-        self._told = told
-        self._heard = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.write(_WATCH)
-
-    def data_received(self, octets: bytes) -> None:
-        before = self._heard
-        self._heard += octets
-        if b"\r\n\r\n" not in before and b"\r\n\r\n" in self._heard:
-            self._headed.release()
-        if b'"action":"set"' not in before and b'"action":"set"' in self._heard:
-            self._told.release()
-
-
-async def measure(member: Member, count: int) -> Measured:
-    """Opens `count` watches on a member that does nothing else, then writes once."""
-    loop = asyncio.get_running_loop()
-    headed, told, opening = asyncio.Semaphore(0), asyncio.Semaphore(0), asyncio.Semaphore(AT_ONCE)
+def measure(member: Member, count: int) -> Measured:
+    """Opens `count` watches on a member that does nothing else, then writes once. CannotMeasure, OSError."""
+    address = (member.address, member.ports.client)
     before = resident_bytes(member)
-    transports = []
-
-    async def watch() -> None:
-        async with opening:
-            transport, _ = await loop.create_connection(
-                lambda: _Watcher(headed, told), member.address, member.ports.client
-            )
-            transports.append(transport)
-            await headed.acquire()
-
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        await asyncio.gather(*(watch() for _ in range(count)))
+    watchers: list[socket.socket] = []
+    with contextlib.ExitStack() as stack:
+        while len(watchers) < count:
+            more = [
+                stack.enter_context(socket.create_connection(address, DEADLINE_SECONDS))
+                for _ in range(min(AT_ONCE, count - len(watchers)))
+            ]
+            for watcher in more:
+                watcher.sendall(_WATCH)
+            _hear(more, HEAD_END)  # the head of the answer comes at once
+            watchers += more
         grown = resident_bytes(member) - before
-        reader, writer = await asyncio.open_connection(member.address, member.ports.client)
-        began = time.perf_counter()
-        writer.write(_PUT)
-        for _ in range(count):
-            await told.acquire()
-        seconds = time.perf_counter() - began
-        await reader.readuntil(b"\r\n\r\n")
-    writer.close()
-    for transport in transports:
-        transport.abort()
+        writer = stack.enter_context(socket.create_connection(address, DEADLINE_SECONDS))
+        with _listening(watchers) as listening:
+            began = time.perf_counter()
+            writer.sendall(_PUT)
+            _hear_on(listening, watchers, b'"action":"set"')
+            seconds = time.perf_counter() - began
     return Measured(count, grown / count, seconds)
 
 
-def resident_bytes(member: Member) -> int:
-    assert member.process is not None
-    status = Path(f"/proc/{member.process.pid}/status").read_text()
-    (line,) = [line for line in status.splitlines() if line.startswith("VmRSS:")]
-    return int(line.split()[1]) * 1024
+def _hear(sockets: list[socket.socket], words: bytes) -> None:
+    with _listening(sockets) as listening:
+        _hear_on(listening, sockets, words)
+
+
+@contextlib.contextmanager
+def _listening(sockets: Iterable[socket.socket]) -> Iterator[select.epoll]:
+    with select.epoll() as listening:
+        for one in sockets:
+            listening.register(one, select.EPOLLIN)
+        yield listening
+
+
+def _hear_on(listening: select.epoll, sockets: list[socket.socket], words: bytes) -> None:
+    """Returns when each of the sockets has received the words."""
+    waiting = {one.fileno(): one for one in sockets}
+    heard = dict.fromkeys(waiting, b"")
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while waiting:
+        ready = listening.poll(max(0.0, deadline - time.monotonic()))
+        if not ready:
+            raise CannotMeasure(f"{len(waiting)} of {len(sockets)} watchers did not hear what they wait for")
+        for number, _ in ready:
+            if number not in waiting:
+                continue
+            piece = waiting[number].recv(1 << 12)
+            if not piece:
+                raise CannotMeasure("the server closes the connection of a watcher")
+            heard[number] += piece
+            if words in heard[number]:
+                del waiting[number]
+                listening.unregister(number)
 
 
 def raise_limit(count: int) -> None:
-    """Of open files, here and in the servers that are started from here. ValueError where that cannot be."""
+    """Of open files, here and in the servers that are started from here. CannotMeasure where that may not be."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = count + ROOM_FOR_OTHERS
-    if soft < wanted:
+    if soft >= wanted:
+        return
+    try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(wanted, hard)))
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=COUNT)
-    count = parser.parse_args().count
-    raise_limit(count)
-    with tempfile.TemporaryDirectory() as folder, Cluster.of(1, Path(folder)) as cluster:
-        measured = asyncio.run(measure(cluster.members[0], count))
-    print(f"{measured.watchers} idle watchers: {measured.bytes_each / 1024:.1f} KiB each")
-    print(f"one write reached all of them in {measured.seconds_to_all:.3f} s")
-
-
-if __name__ == "__main__":
-    main()
+    except (ValueError, OSError):
+        raise CannotMeasure(f"{wanted} open files are needed; raise the limit: ulimit -n {wanted}") from None

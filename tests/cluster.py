@@ -56,6 +56,7 @@ class Member:
         self.client_url = f"http://{address}:{ports.client}"
         self.peer_url = f"http://{address}:{ports.peer}"
         self.command = tuple(command)
+        self.more_client_urls: tuple[str, ...] = ()  # to listen on beside `client_url`
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -73,7 +74,8 @@ class Member:
         arguments = [
             *self.command,
             *("--name", self.name, "--data-dir", str(self.folder), "--initial-cluster", initial_cluster),
-            *("--listen-client-urls", self.client_url, "--advertise-client-urls", self.client_url),
+            *("--listen-client-urls", ",".join((self.client_url, *self.more_client_urls))),
+            *("--advertise-client-urls", self.client_url),
             *("--listen-peer-urls", self.peer_url, "--initial-advertise-peer-urls", self.peer_url),
         ]
         with self.log_path.open("ab") as log:

@@ -1,11 +1,10 @@
 """Idle watchers are cheap, and one write reaches them all: the issue's numbers, for a fifth of its watchers.
 
-`python -m benchmarks.watchers` measures ten thousand of them.
+`make bench ARGS='--only watcher*'` measures ten thousand of them.
 """
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 from benchmarks.watchers import measure, raise_limit
@@ -19,6 +18,6 @@ SECONDS = 1.0
 def test_idle_watchers_are_cheap_and_all_are_told(tmp_path: Path) -> None:
     raise_limit(WATCHERS)
     with Cluster.of(1, tmp_path) as cluster:
-        measured = asyncio.run(measure(cluster.members[0], WATCHERS))
+        measured = measure(cluster.members[0], WATCHERS)
     assert measured.bytes_each < BYTES_EACH
     assert measured.seconds_to_all < SECONDS

@@ -1,0 +1,94 @@
+"""Runs the scenes in rounds, ours and etcd's in turn, and keeps every figure.
+
+What a step cannot measure it reports, and its rows are not tried again; all others go on.
+"""
+
+from __future__ import annotations
+
+import http.client
+import statistics
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from benchmarks.scenes import Scene, Sizes, Stage, Step
+from benchmarks.systems import ETCD_NAME, OURS, CannotMeasure
+from tests.cluster import ClusterError
+
+SYSTEMS = (OURS, ETCD_NAME)  # A B A B
+_PROBLEMS = (CannotMeasure, ClusterError, OSError, TimeoutError, EOFError, http.client.HTTPException)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one system did in one row: a figure for each round, or why there is none."""
+
+    rounds: list[float] = field(default_factory=list)
+    failure: str = ""
+
+    @property
+    def median(self) -> float | None:
+        return statistics.median(self.rounds) if self.rounds and not self.failure else None
+
+
+Outcomes = dict[str, dict[str, Outcome]]  # by row and system
+Told = Callable[[str], None]
+
+
+def measure(scenes: Sequence[Scene], names: Collection[str], sizes: Sizes, tell: Told) -> Outcomes:
+    """All rows in `names`. `tell` hears what comes next."""
+    outcomes: Outcomes = {name: {system: Outcome() for system in SYSTEMS} for name in names}
+    for turn in range(sizes.rounds):
+        for scene in scenes:
+            if scene.is_long and turn >= sizes.long_rounds:
+                continue
+            for system in SYSTEMS:
+                steps = [step for step in scene.steps if _is_wanted(step, outcomes, system)]
+                if steps:
+                    at = f"round {turn + 1} of {sizes.rounds}, {scene.name}, {system}"
+                    _play(scene, steps, sizes, system, outcomes, lambda what, at=at: tell(f"{at}: {what}"))  # type: ignore[misc]
+    return outcomes
+
+
+def _is_wanted(step: Step, outcomes: Outcomes, system: str) -> bool:
+    return any(name in outcomes and not outcomes[name][system].failure for name in step.rows)
+
+
+def _play(scene: Scene, steps: Sequence[Step], sizes: Sizes, system: str, outcomes: Outcomes, tell: Told) -> None:
+    tell("prepares")
+    with ExitStack() as stack:
+        try:
+            stage = stack.enter_context(scene.enter(system, sizes))
+        except _PROBLEMS as problem:
+            for step in steps:
+                _fail(step, system, outcomes, problem)
+            return
+        for step in steps:
+            tell(", ".join(step.rows))
+            _take(step, stage, system, outcomes)
+
+
+def _take(step: Step, stage: Stage, system: str, outcomes: Outcomes) -> None:
+    try:
+        figures = step.measure(stage)
+    except _PROBLEMS as problem:
+        _fail(step, system, outcomes, problem)
+        return
+    for name, figure in step.rows.items():
+        if name in outcomes:
+            outcomes[name][system].rounds.append(figures[figure])
+
+
+def _fail(step: Step, system: str, outcomes: Outcomes, problem: BaseException) -> None:
+    for name in _rows(step, outcomes):
+        outcomes[name][system].failure = _in_one_line(problem)
+
+
+def _rows(step: Step, outcomes: Outcomes) -> Iterator[str]:
+    return (name for name in step.rows if name in outcomes)
+
+
+def _in_one_line(problem: BaseException) -> str:
+    """A server that ended says why in the last line of its log."""
+    lines = [line for line in str(problem).splitlines() if line.strip()] or [repr(problem)]
+    return lines[0] if len(lines) == 1 else f"{lines[0]}: {lines[-1].partition(' | ')[2] or lines[-1]}"
