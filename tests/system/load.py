@@ -50,16 +50,20 @@ class Connection:
         """`line` is method and target. Raises OSError, EOFError or TimeoutError."""
         self.send(line, form)
         async with asyncio.timeout(seconds):
-            answer = await self.head()
-            if answer.headers.get("transfer-encoding") == "chunked":
-                body = b""
-                while piece := await self.chunk():
-                    body += piece
-                return answer._replace(body=body)
-            return answer._replace(body=await self._reader.readexactly(int(answer.headers["content-length"])))
+            return await self.answer()
 
     def send(self, line: str, form: str = "") -> None:
         self._writer.write(request(line, FORM, body=form.encode()) if form else request(line))
+
+    async def answer(self) -> Answer:
+        """The next whole answer."""
+        answer = await self.head()
+        if answer.headers.get("transfer-encoding") == "chunked":
+            body = b""
+            while piece := await self.chunk():
+                body += piece
+            return answer._replace(body=body)
+        return answer._replace(body=await self._reader.readexactly(int(answer.headers["content-length"])))
 
     async def head(self) -> Answer:
         first, *rest = (await self._reader.readuntil(b"\r\n\r\n"))[:-4].decode().split("\r\n")
