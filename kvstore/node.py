@@ -41,7 +41,6 @@ from kvstore.store.operations import Expire
 from kvstore.streams import CHUNK_BYTES, SnapshotDisk, SnapshotReceiver, SnapshotSender
 from kvstore.wire import (
     Command,
-    Logged,
     MembershipChange,
     PeerMessage,
     SnapshotAck,
@@ -476,16 +475,17 @@ class Node:
         proposal = self._proposals.at(entry.index, entry.term)
         if proposal is not None:  # appended here: no need to decode what we hold
             assert not isinstance(proposal.command, MembershipChange)
-            logged = Logged(time_of(entry.payload), proposal.request, proposal.command)
+            command: Command = proposal.command
+            now = time_of(entry.payload)
         else:
-            logged = unpack_command(entry.payload)
-            proposal = self._proposals.of(logged.request)
+            now, request, command = unpack_command(entry.payload)
+            proposal = self._proposals.of(request)
         outcome: Outcome
         try:
-            outcome = self.machine.apply(logged.command, logged.time)
+            outcome = self.machine.apply(command, now)
         except REFUSALS as refusal:
             outcome = refusal
-        if type(logged.command) is UpdateMember:
+        if type(command) is UpdateMember:
             self._members_changed()
         if proposal is not None:
             self._proposals.settle(proposal, outcome)

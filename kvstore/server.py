@@ -166,7 +166,7 @@ class Server:
 
     @property
     def raft_index(self) -> int:
-        return self.node.raft.applied
+        return self.node.raft.log.applied
 
     @property
     def raft_term(self) -> int:
