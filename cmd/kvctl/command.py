@@ -15,7 +15,6 @@ from kvctl.flags import Flag, Values
 from kvstore.client import (
     Client,
     ClientError,
-    DeadlineExceeded,
     InvalidEndpoint,
     InvalidTls,
     KeyspaceError,
@@ -224,17 +223,3 @@ class Context:
 def _write(write: Callable[[bytes], int], flush: Callable[[], None], text: str) -> None:
     write(text.encode("utf-8", "surrogateescape"))
     flush()
-
-
-__all__ = [
-    "BAD_ARGUMENTS",
-    "BAD_AUTHENTICATION",
-    "BAD_CONNECTION",
-    "NOT_HEALTHY",
-    "SERVER_ERROR",
-    "Command",
-    "Context",
-    "DeadlineExceeded",
-    "Failure",
-    "Subcommand",
-]

@@ -11,13 +11,11 @@ import sys
 from collections.abc import Sequence
 
 from kvctl.command import BAD_ARGUMENTS, BAD_AUTHENTICATION, SERVER_ERROR, Command, Context, Failure
-from kvctl.flags import Flag, TwoForms, Values, parse, reorder
-from kvctl.table import GLOBAL, find
+from kvctl.flags import TwoForms, Values, parse, reorder
+from kvctl.table import GLOBAL, VERSION_FLAG, find
 from kvstore.client import ClientError
 from kvstore.goflags import FlagError
 from kvstore.version import VERSION
-
-_VERSION_FLAG = Flag("version, v", "print the version")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,7 +39,7 @@ def _end_by(number: signal.Signals) -> int:
 
 def _program(arguments: list[str]) -> int:
     try:
-        options = parse(arguments, (*GLOBAL, _VERSION_FLAG))
+        options = parse(arguments, (*GLOBAL, VERSION_FLAG))
     except FlagError as error:
         return _wrong_usage(error, _program_help(), ". ")
     if options.switch("help"):
