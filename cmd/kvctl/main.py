@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _program(list(sys.argv[1:] if arguments is None else arguments))
     except Failure as failure:
-        _complain(str(failure))
+        _complain(str(failure), failure.end)
         return failure.status
     except BrokenPipeError:
         return _end_by(signal.SIGPIPE)
@@ -155,6 +155,6 @@ def _say(text: str) -> None:
     sys.stdout.buffer.flush()
 
 
-def _complain(text: str) -> None:
-    sys.stderr.buffer.write(text.encode("utf-8", "surrogateescape") + b"\n")
+def _complain(text: str, end: str = "\n") -> None:
+    sys.stderr.buffer.write((text + end).encode("utf-8", "surrogateescape"))
     sys.stderr.buffer.flush()

@@ -74,7 +74,8 @@ async def _remove(context: Context) -> None:
         try:
             await members.remove(wanted)
         except ClientError as error:
-            raise Failure(f"Received an error trying to remove member {wanted}: {error}") from None
+            text = f"Received an error trying to remove member {wanted}: {error}"
+            raise Failure(text, end="") from None  # etcdctl forgot it
     context.say(f"Removed member {wanted} from cluster")
 
 
