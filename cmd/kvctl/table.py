@@ -27,6 +27,7 @@ class Entry(NamedTuple):
 
 
 TABLE = (
+    Entry("backup", "kvctl.backup:BACKUP", "backup an etcd directory"),
     Entry("cluster-health", "kvctl.cluster_health:CLUSTER_HEALTH", "check the health of the etcd cluster"),
     Entry("mk", "kvctl.write:MK", "make a new key with a given value"),
     Entry("mkdir", "kvctl.write:MKDIR", "make a new directory"),
@@ -44,6 +45,7 @@ TABLE = (
     Entry("user", "kvctl.auth:USER", "user add, grant and revoke subcommands"),
     Entry("role", "kvctl.auth:ROLE", "role add, grant and revoke subcommands"),
     Entry("auth", "kvctl.auth:AUTH", "overall auth controls"),
+    Entry("import", "kvctl.import_tree:IMPORT", "import a snapshot to a cluster"),
 )
 
 _OLDER = 'DEPRECATED - "--endpoints" should be used instead'
