@@ -7,13 +7,14 @@ existing cluster asks its peers who it is, and begins with nothing: the leader s
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
-import urllib.request
+import ssl
 from collections.abc import Iterable, Sequence
 from random import Random
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from kvstore import logs
 from kvstore.apply import StateMachine
@@ -21,7 +22,7 @@ from kvstore.membership import Member, Membership, cluster_id
 from kvstore.raft.config import Config
 from kvstore.raft.core import Raft
 from kvstore.raft.types import Configuration, Entry, EntryKind, HardState, SnapshotMeta
-from kvstore.settings import Settings
+from kvstore.settings import Settings, Url
 from kvstore.storage.files import Files
 from kvstore.storage.folder import DataFolder
 from kvstore.storage.layout import INCARNATION_BYTES, Identity
@@ -29,7 +30,11 @@ from kvstore.storage.snapshots import Snapshots
 from kvstore.storage.wal import SEGMENT_BYTES, WAL
 from kvstore.store.history import HISTORY_BYTES
 from kvstore.store.store import Store
+from kvstore.tls.sides import Refused
 from kvstore.wire import WireError, time_of
+
+if TYPE_CHECKING:
+    from kvstore.tls.credentials import Credentials
 
 #: Where the log of every new cluster begins.
 GENESIS_INDEX = 1
@@ -78,15 +83,18 @@ class Opened(NamedTuple):
         )
 
 
-def open_member(settings: Settings, files: Files, folder: DataFolder) -> Opened:
-    """Raises StartError or StorageError; a folder that is refused is left as it was."""
+def open_member(settings: Settings, files: Files, folder: DataFolder, tls: Credentials | None = None) -> Opened:
+    """Raises StartError or StorageError; a folder that is refused is left as it was.
+
+    `tls` is for asking members whose URL is https.
+    """
     if folder.identity is not None:
         opened = reopen(folder, settings.event_history, history_bytes=settings.event_history_bytes)
         _check_belongs(settings, opened)
         _check_whole(opened)
         return opened
     if settings.initial_cluster_state == "existing":
-        return _join(settings, files, folder)
+        return _join(settings, files, folder, tls)
     machine = StateMachine(_new_store(settings), _initial_membership(settings))
     return create_member(files, folder, settings.name, machine, os.urandom(INCARNATION_BYTES))
 
@@ -104,7 +112,7 @@ def create_member(
     member = next(one for one in membership.members.values() if one.name == name)
     identity = Identity(cluster_id(membership.members), member.id, incarnation)
     meta = SnapshotMeta(GENESIS_INDEX, GENESIS_TERM, membership.configuration())
-    return begin_member(files, folder, identity, machine, meta, segment_bytes)
+    return _begin(files, folder, identity, machine, meta, segment_bytes)
 
 
 def join_member(
@@ -118,10 +126,10 @@ def join_member(
     """A member of a cluster that exists, on an empty folder. It knows `members`, so that it can answer them, and
     nothing else: no one voted it in yet, as far as it can tell."""
     machine = StateMachine(store, Membership(members))
-    return begin_member(files, folder, identity, machine, SnapshotMeta(0, 0, Configuration()), segment_bytes)
+    return _begin(files, folder, identity, machine, SnapshotMeta(0, 0, Configuration()), segment_bytes)
 
 
-def begin_member(
+def _begin(
     files: Files,
     folder: DataFolder,
     identity: Identity,
@@ -235,18 +243,16 @@ def _initial_membership(settings: Settings) -> Membership:
 # --- joining ------------------------------------------------------------------------------------------------------
 
 
-def _join(settings: Settings, files: Files, folder: DataFolder) -> Opened:
+def _join(settings: Settings, files: Files, folder: DataFolder, tls: Credentials | None) -> Opened:
     """Asks the other members of `--initial-cluster`, one after the other, for the members that there are, until one
     of them knows us: some may be behind."""
     ours = tuple(sorted(map(str, settings.initial_advertise_peer_urls)))
-    others = [
-        str(url) for member in settings.initial_cluster if member.name != settings.name for url in member.peer_urls
-    ]
+    others = [url for member in settings.initial_cluster if member.name != settings.name for url in member.peer_urls]
     problems = []
     for url in others:
         try:
-            cluster, members = _ask_members(url)
-        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as problem:
+            cluster, members = _ask_members(url, tls)
+        except (OSError, http.client.HTTPException, Refused, ValueError, KeyError, TypeError) as problem:
             problems.append(f"{url}: {problem}")
             continue
         for member in members:
@@ -261,9 +267,22 @@ def _join(settings: Settings, files: Files, folder: DataFolder) -> Opened:
     )
 
 
-def _ask_members(url: str) -> tuple[int, list[Member]]:
+def _ask_members(url: Url, tls: Credentials | None) -> tuple[int, list[Member]]:
     """The id of the cluster and its members, as one of them knows them."""
-    with urllib.request.urlopen(f"{url}/members", timeout=JOIN_SECONDS) as answer:
+    connection = http.client.HTTPConnection(url.host, url.port, timeout=JOIN_SECONDS)
+    if url.scheme == "https":
+        assert tls is not None, "settings see to it"
+        connection = http.client.HTTPSConnection(
+            url.host, url.port, timeout=JOIN_SECONDS, context=tls.material.dialling
+        )
+    with contextlib.closing(connection):
+        connection.connect()
+        if tls is not None and isinstance(connection.sock, ssl.SSLSocket):
+            tls.examine(connection.sock)
+        connection.request("GET", "/members")
+        answer = connection.getresponse()
+        if answer.status != 200:
+            raise http.client.HTTPException(f"status {answer.status}")
         cluster = int(answer.headers["X-Etcd-Cluster-Id"], 16)
         listed = json.loads(answer.read(1 << 20))
     return cluster, [

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import resource
 import signal
 import sys
@@ -23,6 +22,7 @@ from kvstore import bootstrap, logs
 from kvstore.auth import Auth
 from kvstore.bootstrap import Opened, StartError
 from kvstore.disk import NodeDisk
+from kvstore.exposure import open_doors
 from kvstore.http.app import MAX_CONNECTIONS, Http
 from kvstore.http.app import Settings as HttpSettings
 from kvstore.http.app import serve as serve_http
@@ -41,6 +41,7 @@ from kvstore.storage.errors import DiskFailed, StorageError
 from kvstore.storage.files import OSFiles
 from kvstore.storage.folder import DataFolder
 from kvstore.store.store import Store
+from kvstore.tls.sides import Listener, Sides, TlsError, listen, open_sides
 from kvstore.transport import Acceptor, Hello, PeerTransport, Verdict
 from kvstore.version import VERSION
 from kvstore.wire import (
@@ -64,14 +65,11 @@ HAND_OVER_SECONDS = 3.0
 GRACE_SECONDS = 5.0
 #: What a command needs beside the body: its key comes in a request line of at most 1 MiB.
 COMMAND_ROOM_BYTES = 2 << 20
+PEER_ACCEPT_QUEUE = 100
 #: Files that clients never get: the log, snapshots, listeners, and two connections to each peer and those that retry.
 RESERVED_FILES = 100
 #: Python's default of 5 ms is how long a bulk thread could keep the event loop waiting for the interpreter.
 SWITCH_INTERVAL_SECONDS = 0.0005
-
-#: So many new objects start a collection of the youngest ones, 5 of those one of the middle ones, and 200 of those a
-#: full one. With Python's default of 700, 10 and 10 the collector takes a tenth of a busy member's time.
-COLLECTOR_THRESHOLDS = (20_000, 5, 200)
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -88,19 +86,20 @@ _FATAL_VERDICTS = {
 class Server:
     """A member with its listeners. Satisfies `http.Backend`, `http.PeerBackend` and `transport.Receiver`."""
 
-    def __init__(self, settings: Settings, opened: Opened) -> None:
+    def __init__(self, settings: Settings, opened: Opened, tls: Sides | None = None) -> None:
         self._settings = settings
+        self._tls = tls or Sides()
         self._opened = opened
         self._loop = asyncio.get_running_loop()
         self.stopping: asyncio.Future[str | None] = self._loop.create_future()  # None, or why it must stop
         self._flush_scheduled = False
         self._https: list[Http] = []
-        self._peer_listeners: list[asyncio.Server] = []
+        self._peer_listeners: list[Listener] = []
         self._started = time.time_ns()
         identity = opened.identity
         self.cluster_id = identity.cluster_id
         self._lanes = ThreadLanes(self._wake, self._broken)
-        self._transport = PeerTransport(identity, self)
+        self._transport = PeerTransport(identity, self, self._tls.peer)
         tick_ms = settings.heartbeat_interval_ms / TICKS_PER_HEARTBEAT
         self._tick_seconds = tick_ms / 1000
         election_ticks = round(settings.election_timeout_ms / tick_ms)
@@ -118,7 +117,6 @@ class Server:
             settings.max_wals,
             settings.max_snapshots,
             settings.event_history_bytes,
-            time.sleep,
         )
         random = SystemRandom()
         request_ticks = round(REQUEST_SECONDS * 1000 / tick_ms) + 2 * election_ticks
@@ -166,7 +164,7 @@ class Server:
 
     @property
     def raft_index(self) -> int:
-        return self.node.raft.log.applied
+        return self.node.raft.applied
 
     @property
     def raft_term(self) -> int:
@@ -203,6 +201,7 @@ class Server:
             self._disk.sync_seconds,
             self._disk.commit_seconds,
             self._disk.save_seconds,
+            self._tls.expiries,
         )
 
     def execute(self, command: Checked | Guarded | Publish | UpdateMember) -> asyncio.Future[Any]:
@@ -317,22 +316,30 @@ class Server:
     async def start(self) -> None:
         """Raises OSError when an address cannot be had; then nothing was promised to anybody."""
         http = peer_http(self)
+
+        def peer() -> Acceptor:
+            return Acceptor(self._transport, http)
+
         for url in self._settings.listen_peer_urls:
-            self._peer_listeners.append(
-                await self._loop.create_server(lambda: Acceptor(self._transport, http), url.host, url.port)
-            )
+            credentials = self._tls.peer if url.scheme == "https" else None
+            self._peer_listeners.append(await listen(peer, url.host, url.port, PEER_ACCEPT_QUEUE, credentials))
         settings = HttpSettings(
             max_request_bytes=self._settings.max_request_bytes,
             cors=frozenset(self._settings.cors),
+            hosts=frozenset(self._settings.host_whitelist),
+            client_cert_auth=self._settings.client_tls.client_cert_auth,
             max_connections=_connections_for(_raise_file_limit(), len(self._settings.listen_client_urls)),
         )
         for url in self._settings.listen_client_urls:
-            self._https.append(await serve_http(self, url.host, url.port, settings=settings))
+            credentials = self._tls.client if url.scheme == "https" else None
+            self._https.append(await serve_http(self, url.host, url.port, credentials, settings))
             log.info("serves clients", url=url)
-        gc.freeze()  # never to be looked at again: a walk over a million keys would be felt
+        if doors := list(open_doors(self._settings, self.auth.enabled)):
+            log.warning("OPEN TO THE NETWORK", why="; ".join(doors))
         self.node.start()
         self._wake()
-        self._tasks = [self._loop.create_task(self._tick()), self._loop.create_task(self._publish())]
+        running = (self._tick(), self._publish(), *(side.watch() for side in self._tls.open))
+        self._tasks = [self._loop.create_task(task) for task in running]
         for task in self._tasks:
             task.add_done_callback(self._task_ended)
 
@@ -416,7 +423,6 @@ def _connections_for(files: int, listeners: int) -> int:
 def run(settings: Settings, started: Callable[[Server], None] | None = None) -> int:
     """Serves until a signal or a failure ends it; gives the exit status. `started` is for tests."""
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
-    gc.set_threshold(*COLLECTOR_THRESHOLDS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(settings, started))
 
@@ -430,8 +436,9 @@ async def _serve(settings: Settings, started: Callable[[Server], None] | None) -
         return _refuse(problem)
     with contextlib.closing(folder):
         try:
-            opened = bootstrap.open_member(settings, files, folder)
-        except (StartError, StorageError, OSError) as problem:
+            tls = open_sides(settings, settings.data_dir / "tls")
+            opened = bootstrap.open_member(settings, files, folder, tls.peer)
+        except (TlsError, StartError, StorageError, OSError) as problem:
             return _refuse(problem)
         log.info(
             "starts",
@@ -441,11 +448,13 @@ async def _serve(settings: Settings, started: Callable[[Server], None] | None) -
             cluster=f"{opened.identity.cluster_id:x}",
             data_dir=settings.data_dir,
         )
-        return await _serve_opened(settings, opened, started)
+        return await _serve_opened(settings, opened, tls, started)
 
 
-async def _serve_opened(settings: Settings, opened: Opened, started: Callable[[Server], None] | None) -> int:
-    server = Server(settings, opened)
+async def _serve_opened(
+    settings: Settings, opened: Opened, tls: Sides, started: Callable[[Server], None] | None
+) -> int:
+    server = Server(settings, opened, tls)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.terminate)

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
+
+from kvstore.ciphers import SUITES, SUITES_13
 
 MAX_MEMBERS = 7
 MAX_REQUEST_BYTES = 32 << 20  # a body has to fit in one entry, and that in one frame between members
@@ -23,6 +26,7 @@ MAX_BCRYPT_COST = 31
 LOG_LEVELS = ("debug", "info", "warn", "error")
 LOG_FORMATS = ("text", "json")
 CLUSTER_STATES = ("new", "existing")
+TLS_VERSIONS = ("TLS1.2", "TLS1.3")
 
 _ORIGIN = re.compile(r"https?://[^\s/?#@,]+", re.ASCII)
 
@@ -53,6 +57,31 @@ class InitialMember(NamedTuple):
     peer_urls: tuple[Url, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsSettings:
+    """What one side, towards clients or towards the other members, is told about TLS. None and empty: not given."""
+
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    trusted_ca_file: Path | None = None
+    client_cert_auth: bool = False
+    crl_file: Path | None = None
+    allowed_cn: str = ""  # peers alone
+    allowed_hostname: str = ""
+    auto: bool = False  # a self-signed certificate where none is given
+    skip_address_check: bool = False  # peers alone: of a dialler's address against its certificate
+
+    @property
+    def has_certificate(self) -> bool:
+        """Whether there will be one to listen with."""
+        return self.cert_file is not None or self.auto
+
+    @property
+    def asks_for_certificates(self) -> bool:
+        """Whether whoever connects must show a certificate. An authority alone says so, too (etcd's rule)."""
+        return self.client_cert_auth or self.trusted_ca_file is not None
+
+
 DEFAULT_CLIENT_URL = Url("http", "localhost", 2379)
 DEFAULT_PEER_URL = Url("http", "localhost", 2380)
 
@@ -77,7 +106,7 @@ class Settings:
     initial_cluster_token: str = "etcd-cluster"
     heartbeat_interval_ms: int = 100
     election_timeout_ms: int = 1000
-    snapshot_count: int = 100_000  # entries between two snapshots
+    snapshot_count: int = 10_000  # entries between two snapshots
     max_snapshots: int = 5  # files kept; 0: all
     max_wals: int = 5  # files kept; 0: all
     event_history: int = 10_000  # events a watch may reach back
@@ -86,6 +115,11 @@ class Settings:
     max_request_bytes: int = 10 * 1024 * 1024  # of one request's body
     bcrypt_cost: int = 10  # of passwords that are set here, 4 to 31
     cors: tuple[str, ...] = ("*",)  # allowed origins; "*" allows every one
+    host_whitelist: tuple[str, ...] = ("*",)  # what a Host header without TLS may say; "*" allows every one
+    client_tls: TlsSettings = TlsSettings()
+    peer_tls: TlsSettings = TlsSettings()
+    cipher_suites: tuple[str, ...] = ()  # Go's names; empty: OpenSSL's choice
+    tls_min_version: str = "TLS1.2"  # one of TLS_VERSIONS
     log_level: str = "info"  # one of LOG_LEVELS
     log_format: str = "text"  # one of LOG_FORMATS
 
@@ -96,6 +130,7 @@ class Settings:
         self._check_choices()
         self._check_urls()
         self._check_origins()
+        self._check_tls()
         if not self.initial_cluster:
             alone = InitialMember(self.name, tuple(sorted(self.initial_advertise_peer_urls)))
             object.__setattr__(self, "initial_cluster", (alone,))
@@ -140,6 +175,7 @@ class Settings:
             "log-level": (self.log_level, LOG_LEVELS),
             "log-format": (self.log_format, LOG_FORMATS),
             "initial-cluster-state": (self.initial_cluster_state, CLUSTER_STATES),
+            "tls-min-version": (self.tls_min_version, TLS_VERSIONS),
         }
         for flag, (chosen, allowed) in choices.items():
             if chosen not in allowed:
@@ -166,6 +202,26 @@ class Settings:
         for origin in self.cors:
             if origin != "*" and not _ORIGIN.fullmatch(origin):
                 raise SettingsError(f"--cors: {origin!r} must be * or have the form http://host or http://host:port")
+
+    def _check_tls(self) -> None:
+        for suite in self.cipher_suites:
+            if suite not in SUITES and suite not in SUITES_13:
+                raise SettingsError(f"--cipher-suites: {suite!r} is not known, or not safe any more")
+        _check_side("", self.client_tls, "listen-client-urls", self.listen_client_urls)
+        _check_side("peer-", self.peer_tls, "listen-peer-urls", self.listen_peer_urls)
+
+    @property
+    def warnings(self) -> Iterator[str]:
+        """What is allowed and perhaps not meant, one line each."""
+        sides = (("", self.client_tls, self.listen_client_urls), ("peer-", self.peer_tls, self.listen_peer_urls))
+        for prefix, tls, urls in sides:
+            if tls.auto and tls.cert_file is not None:
+                yield f"--{prefix}auto-tls has no effect: --{prefix}cert-file is given"
+            for url in urls:
+                if url.scheme == "http" and tls.asks_for_certificates:
+                    yield f"{url} is served without TLS, so nobody there shows a certificate"
+                elif url.scheme == "http" and tls.has_certificate:
+                    yield f"{url} is served without TLS, although there is a certificate"
 
     def _check_cluster(self) -> None:
         count = len(self.initial_cluster)
@@ -196,12 +252,10 @@ def parse_url(flag: str, text: str) -> Url:
         parts = urlsplit(text)
     except ValueError as error:
         raise SettingsError(f"--{flag}: {text!r} is not a URL: {error}") from None
-    if parts.scheme in ("https", "unixs"):
-        raise SettingsError(f"--{flag}: {text!r}: TLS is not supported yet; use http://")
-    if parts.scheme == "unix":
-        raise SettingsError(f"--{flag}: {text!r}: unix sockets are not supported; use http://")
-    if parts.scheme != "http" or not text.lower().startswith("http://"):
-        raise SettingsError(f"--{flag}: {text!r} must start with http://")
+    if parts.scheme in ("unix", "unixs"):
+        raise SettingsError(f"--{flag}: {text!r}: unix sockets are not supported; use http:// or https://")
+    if not text.lower().startswith(("http://", "https://")):
+        raise SettingsError(f"--{flag}: {text!r} must start with http:// or https://")
     host, port = _host_and_port(flag, text, parts)
     if parts.path or parts.query or parts.fragment or "?" in text or "#" in text or "@" in text:
         raise SettingsError(f"--{flag}: {text!r} must be http://host:port and nothing more")
@@ -243,6 +297,26 @@ def _host_and_port(flag: str, text: str, parts: SplitResult) -> tuple[str, int]:
     if any(not 33 <= ord(character) < 127 for character in parts.netloc):
         raise SettingsError(f"--{flag}: {text!r} has an odd character in its host")
     return parts.hostname, port
+
+
+def _check_side(prefix: str, tls: TlsSettings, flag: str, urls: tuple[Url, ...]) -> None:
+    """Whoever names a check of certificates relies on it, so there must be certificates to check."""
+    if (tls.cert_file is None) != (tls.key_file is None):
+        raise SettingsError(f"--{prefix}cert-file and --{prefix}key-file must be given together")
+    for url in urls:
+        if url.scheme == "https" and not tls.has_certificate:
+            raise SettingsError(f"--{flag}: {url} needs --{prefix}cert-file and --{prefix}key-file")
+    if tls.allowed_cn and tls.allowed_hostname:
+        raise SettingsError(f"--{prefix}cert-allowed-cn and --{prefix}cert-allowed-hostname exclude each other")
+    hostname = f"{prefix or 'client-'}cert-allowed-hostname"
+    checks = {
+        f"{prefix or 'client-'}crl-file": tls.crl_file,
+        f"{prefix}cert-allowed-cn": tls.allowed_cn,
+        hostname: tls.allowed_hostname,
+    }
+    for check, value in checks.items():
+        if value and not tls.asks_for_certificates:
+            raise SettingsError(f"--{check} needs --{prefix}trusted-ca-file: without it nobody shows a certificate")
 
 
 def _check_listen(flag: str, url: Url) -> None:

@@ -1,4 +1,4 @@
-"""Messages between members over TCP: one connection a direction, dialled by the side that has something to say.
+"""Messages between members over TCP, or TLS: one connection a direction, dialled by the side that has something to say.
 
 A connection begins with eight bytes that no HTTP request begins with, then the dialler's hello and the other side's
 welcome, then frames: four bytes of length, and a packed message. What is sent in one turn goes out in one write.
@@ -13,15 +13,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
 from collections.abc import Callable, Iterator
 from enum import StrEnum
-from typing import NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 from urllib.parse import urlsplit
 
 from kvstore import logs
 from kvstore.membership import Membership
 from kvstore.raft.types import Configuration
+from kvstore.tls.refusals import reason
+from kvstore.tls.sides import Refused
 from kvstore.traffic import Traffic
 from kvstore.wire import (
     MAX_FRAME_BYTES,
@@ -33,6 +36,9 @@ from kvstore.wire import (
     unpack,
     unpack_message,
 )
+
+if TYPE_CHECKING:
+    from kvstore.tls.credentials import Credentials
 
 PREAMBLE = b"\x00kvraft\n"  # a byte that no method begins with, so that it cannot be HTTP
 
@@ -216,6 +222,7 @@ class _Dialled(asyncio.Protocol):
         self._splitter = FrameSplitter(MAX_HELLO_BYTES)
         self.verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.problem: ssl.SSLError | Refused | None = None
         self.transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -223,6 +230,14 @@ class _Dialled(asyncio.Protocol):
         self.transport = transport
         _set_options(transport)
         transport.set_write_buffer_limits(high=MAX_BACKLOG_BYTES)
+        session = transport.get_extra_info("ssl_object")
+        if session is not None:
+            try:
+                self._link.examine(session)
+            except Refused as problem:
+                self.problem = problem
+                transport.abort()
+                return
         transport.write(PREAMBLE + frame(pack(self._hello)))
 
     def data_received(self, octets: bytes) -> None:
@@ -234,6 +249,8 @@ class _Dialled(asyncio.Protocol):
             self.transport.abort()
 
     def connection_lost(self, problem: Exception | None) -> None:
+        if isinstance(problem, ssl.SSLError):  # with TLS 1.3, it refuses our certificate only now
+            self.problem = self.problem or problem
         for future in (self.verdict, self.lost):
             if not future.done():
                 if future is self.verdict:
@@ -245,11 +262,15 @@ class _Dialled(asyncio.Protocol):
 class Link:
     """Our side of the stream to one member: keeps a connection, sends while there is one."""
 
-    def __init__(self, member: int, urls: tuple[str, ...], hello: Hello, receiver: Receiver) -> None:
+    def __init__(
+        self, member: int, urls: tuple[str, ...], hello: Hello, receiver: Receiver, tls: Credentials | None = None
+    ) -> None:
         self.member = member
         self.urls = urls
         self._hello = hello
         self._receiver = receiver
+        self._tls = tls
+        self._complained = ""  # of TLS, since the last connection
         self._waiting: list[bytes] = []
         self._transport: asyncio.Transport | None = None
         self._reported: Verdict | None = None
@@ -284,7 +305,7 @@ class Link:
         while self._dials:
             url = self.urls[attempt % len(self.urls)]
             attempt += 1
-            dialled = await self._dial(*_address(url))
+            dialled = await self._dial(url)
             if dialled is not None:
                 pause = FIRST_PAUSE
                 self._transport = dialled.transport
@@ -295,27 +316,64 @@ class Link:
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    async def _dial(self, host: str, port: int) -> _Dialled | None:
-        loop = asyncio.get_running_loop()
+    async def _dial(self, url: str) -> _Dialled | None:
+        address = _address(url)
+        if address.with_tls and self._tls is None:
+            self._complain(url, "no peer URL of this member's is https, so it has nothing to go by")
+            return None
         dialled = None
         try:
             async with asyncio.timeout(DIAL_SECONDS):
-                _, dialled = await loop.create_connection(lambda: _Dialled(self, self._hello), host, port)
+                dialled = await self._connect(address)
                 verdict = await dialled.verdict
-        except (OSError, UnicodeError, TimeoutError, asyncio.CancelledError):
+        except (OSError, UnicodeError, TimeoutError, asyncio.CancelledError) as problem:
             if dialled is not None:
                 dialled.transport.abort()
             if (task := asyncio.current_task()) is not None and task.cancelling():
                 raise
+            self._complain_of_tls(url, problem, dialled)
             return None
         if verdict is Verdict.WELCOME:
             self._reported = None
+            self._complained = ""
             return dialled
         dialled.transport.abort()
         if verdict is not self._reported:
             self._reported = verdict
             self._receiver.refused(self.member, verdict)
         return None
+
+    async def _connect(self, address: _Address) -> _Dialled:
+        loop = asyncio.get_running_loop()
+        context = None
+        if address.with_tls:
+            assert self._tls is not None
+            context = self._tls.material.dialling
+        _, dialled = await loop.create_connection(
+            lambda: _Dialled(self, self._hello), address.host, address.port, ssl=context
+        )
+        return dialled
+
+    def examine(self, session: ssl.SSLObject) -> None:
+        """What is asked of the other side's certificate beyond its chain and its host. Raises Refused."""
+        assert self._tls is not None
+        self._tls.examine(session)
+
+    def _complain_of_tls(self, url: str, problem: BaseException, dialled: _Dialled | None) -> None:
+        """A member that is not there needs no line; one that is there and cannot be trusted does."""
+        if dialled is not None and dialled.problem is not None:
+            problem = dialled.problem
+        if isinstance(problem, ssl.SSLError):
+            self._complain(url, reason(problem))
+        elif isinstance(problem, Refused):
+            self._complain(url, str(problem))
+        elif dialled is not None and url.startswith("https:") and isinstance(problem, asyncio.CancelledError):
+            self._complain(url, "it closes the connection behind the handshake; its log says why")
+
+    def _complain(self, url: str, why: str) -> None:
+        if why != self._complained:
+            self._complained = why
+            log.warning("cannot speak with a member", peer=url, member=f"{self.member:x}", why=why)
 
     def dial_no_more(self) -> None:
         """The connection that there is, is the last."""
@@ -330,13 +388,19 @@ class Link:
             self._transport.close()
 
 
-def _address(url: str) -> tuple[str, int]:
-    """Host and port; of a URL that has none that can be dialled, what certainly fails."""
+class _Address(NamedTuple):
+    host: str
+    port: int
+    with_tls: bool
+
+
+def _address(url: str) -> _Address:
+    """Of a URL that has no host and port that can be dialled, what certainly fails."""
     parts = urlsplit(url)
     try:
-        return parts.hostname or "", parts.port or 0
+        return _Address(parts.hostname or "", parts.port or 0, parts.scheme == "https")
     except ValueError:
-        return "", 0
+        return _Address("", 0, False)
 
 
 # --- all connections of one member ----------------------------------------------------------------------------------
@@ -345,7 +409,8 @@ def _address(url: str) -> tuple[str, int]:
 class PeerTransport:
     """Satisfies the driver's `Network`. `identity` is (cluster id, member id, incarnation)."""
 
-    def __init__(self, identity: tuple[int, int, bytes], receiver: Receiver) -> None:
+    def __init__(self, identity: tuple[int, int, bytes], receiver: Receiver, tls: Credentials | None = None) -> None:
+        self._tls = tls
         self._cluster, self._member, self._incarnation = identity
         self._receiver = receiver
         self._urls: tuple[str, ...] = ()  # our own
@@ -390,7 +455,7 @@ class PeerTransport:
 
     def _link(self, member: int, urls: tuple[str, ...]) -> None:
         hello = Hello(PEER_VERSION, self._cluster, self._member, member, self._incarnation, self._urls)
-        self._links[member] = Link(member, urls, hello, self._receiver)
+        self._links[member] = Link(member, urls, hello, self._receiver, self._tls)
 
     def _close_link(self, member: int) -> None:
         task = asyncio.get_running_loop().create_task(self._links.pop(member).close())

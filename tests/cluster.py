@@ -14,6 +14,7 @@ import random
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -44,18 +45,53 @@ class Ports(NamedTuple):
     peer: int
 
 
+class Pair(NamedTuple):
+    """A certificate and its key, as files."""
+
+    cert: Path
+    key: Path
+
+
+class Tls(NamedTuple):
+    """With what a member listens and dials, and with what it is asked; mutual on both sides."""
+
+    authority: Path
+    server: Pair
+    peer: Pair
+    client: Pair
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        ca = str(self.authority)
+        return (
+            *("--cert-file", str(self.server.cert), "--key-file", str(self.server.key)),
+            *("--trusted-ca-file", ca, "--client-cert-auth"),
+            *("--peer-cert-file", str(self.peer.cert), "--peer-key-file", str(self.peer.key)),
+            *("--peer-trusted-ca-file", ca, "--peer-client-cert-auth"),
+        )
+
+    def context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=self.authority)
+        context.load_cert_chain(*self.client)
+        return context
+
+
 class Member:
     """One server: its command, its folder, its log, and the running process if there is one."""
 
-    def __init__(self, name: str, folder: Path, address: str, ports: Ports, command: Sequence[str]) -> None:
+    def __init__(
+        self, name: str, folder: Path, address: str, ports: Ports, command: Sequence[str], tls: Tls | None = None
+    ) -> None:
         self.name = name
         self.folder = folder / name
         self.log_path = folder / f"{name}.log"
         self.address = address
         self.ports = ports
-        self.client_url = f"http://{address}:{ports.client}"
-        self.peer_url = f"http://{address}:{ports.peer}"
-        self.command = tuple(command)
+        scheme = "http" if tls is None else "https"
+        self.client_url = f"{scheme}://{address}:{ports.client}"
+        self.peer_url = f"{scheme}://{address}:{ports.peer}"
+        self.command = tuple(command) if tls is None else (*command, *tls.flags)
+        self._tls = tls
         self.more_client_urls: tuple[str, ...] = ()  # to listen on beside `client_url`
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -117,6 +153,9 @@ class Member:
     def get(self, path: str, seconds: float = 1.0) -> tuple[int, bytes]:
         """Status and body of one GET. OSError or http.client.HTTPException when there is no answer."""
         connection = http.client.HTTPConnection(self.address, self.ports.client, timeout=seconds)
+        if self._tls is not None:
+            context = self._tls.context()
+            connection = http.client.HTTPSConnection(self.address, self.ports.client, timeout=seconds, context=context)
         with contextlib.closing(connection):
             connection.request("GET", path)
             answer = connection.getresponse()
@@ -146,12 +185,22 @@ class Cluster:
         self.initial_cluster = ",".join(f"{member.name}={member.peer_url}" for member in members)
 
     @classmethod
-    def of(cls, count: int, folder: Path, command: Sequence[str] = KVSTORED) -> Cluster:
+    def of(
+        cls,
+        count: int,
+        folder: Path,
+        command: Sequence[str] = KVSTORED,
+        tls: Tls | None = None,
+        address: str | None = None,
+    ) -> Cluster:
         """`count` members n1, n2, ... on free ports of a loopback address that is likely nobody else's."""
-        address = ".".join(["127", *(str(random.randrange(1, 255)) for _ in range(3))])
+        address = address or loopback()
         ports = free_ports(address, 2 * count)
         return cls(
-            [Member(f"n{i + 1}", folder, address, Ports(ports[2 * i], ports[2 * i + 1]), command) for i in range(count)]
+            [
+                Member(f"n{i + 1}", folder, address, Ports(ports[2 * i], ports[2 * i + 1]), command, tls)
+                for i in range(count)
+            ]
         )
 
     def __enter__(self) -> Cluster:
@@ -223,6 +272,11 @@ class Cluster:
             if time.monotonic() > deadline:
                 raise ClusterError(f"after {seconds} s not yet so: {member.name} {what}\n{member.last_lines()}")
             time.sleep(POLL_SECONDS)
+
+
+def loopback() -> str:
+    """An address of this machine that is likely nobody else's."""
+    return ".".join(["127", *(str(random.randrange(1, 255)) for _ in range(3))])
 
 
 def free_ports(address: str, count: int) -> list[int]:

@@ -1,6 +1,6 @@
 """etcd 3.4's flags that this server does not have: those accepted without effect, and those that stop the start.
 
-A flag is ignored only where nobody can come to harm by it. Whoever asks for TLS, for another way to find the cluster
+A flag is ignored only where nobody can come to harm by it. Whoever asks for another way to find the cluster
 or for a forced new one must not get a server that quietly does without.
 """
 
@@ -85,30 +85,11 @@ IGNORED = (
     Ignored("vv", _GONE, boolean=True),
 )
 
-_TLS = "TLS is not supported yet"
-_AUTH = "there are no tokens: users log in by HTTP Basic"
+_AUTH = "there are no tokens: users log in by HTTP Basic or by certificate"
 _OFF = ("", "0", "f", "F", "false", "FALSE", "False")
 
 REFUSED = (
-    Refused("cert-file", _TLS),
-    Refused("key-file", _TLS),
-    Refused("client-cert-auth", _TLS, boolean=True, harmless=_OFF),
-    Refused("client-crl-file", _TLS),
-    Refused("client-cert-allowed-hostname", _TLS),
-    Refused("trusted-ca-file", _TLS),
-    Refused("auto-tls", _TLS, boolean=True, harmless=_OFF),
-    Refused("peer-cert-file", _TLS),
-    Refused("peer-key-file", _TLS),
-    Refused("peer-client-cert-auth", _TLS, boolean=True, harmless=_OFF),
-    Refused("peer-trusted-ca-file", _TLS),
-    Refused("peer-cert-allowed-cn", _TLS),
-    Refused("peer-cert-allowed-hostname", _TLS),
-    Refused("peer-auto-tls", _TLS, boolean=True, harmless=_OFF),
-    Refused("peer-crl-file", _TLS),
-    Refused("cipher-suites", _TLS),
-    Refused("experimental-peer-skip-client-san-verification", _TLS, boolean=True, harmless=_OFF),
     Refused("auth-token", _AUTH, harmless=("", "simple")),
-    Refused("host-whitelist", "host names of requests cannot be restricted yet", harmless=("", "*")),
     Refused("discovery", "there is no discovery; use --initial-cluster"),
     Refused("discovery-srv", "there is no discovery; use --initial-cluster"),
     Refused("proxy", _PROXY, harmless=("", "off")),

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from kvstore.settings import Settings, SettingsError, parse_initial_cluster, parse_urls
+from kvstore.settings import Settings, SettingsError, TlsSettings, parse_initial_cluster, parse_urls
 from kvstored.flags import FLAGS, KNOWN, parse_boolean, parse_number, suggestion, variable
 from kvstored.ignored import IGNORED, REFUSED
 
@@ -48,16 +48,20 @@ def gather(given: Mapping[str, str], environment: Mapping[str, str]) -> Gathered
     _refuse(values)
     warnings = [*_unknown_variables(environment), *_warn(values)]
     try:
-        return Gathered(_settings(values), tuple(warnings))
+        settings = _settings(values)
+        return Gathered(settings, (*warnings, *settings.warnings))
     except SettingsError as error:
         raise SettingsError(str(error) + _place(str(error), values)) from None
 
 
 def _settings(values: Mapping[str, Value]) -> Settings:
     fields: dict[str, Any] = {}
+    sides: dict[str, dict[str, Any]] = {"client_tls": {}, "peer_tls": {}}
     for name, (field, convert) in _FIELDS.items():
         if name in values and (values[name].text or name not in _EMPTY_IS_DEFAULT):
-            fields[field] = convert(name, values[name])
+            side, dot, within = field.partition(".")
+            (sides[side] if dot else fields)[within or field] = convert(name, values[name])
+    fields.update((side, TlsSettings(**given)) for side, given in sides.items())
     if "listen_client_urls" in fields and "advertise_client_urls" not in fields:
         raise SettingsError("--advertise-client-urls is required when --listen-client-urls is set")
     if "debug" in values and parse_boolean(values["debug"].origin, values["debug"].text):
@@ -92,8 +96,8 @@ def _cluster(_name: str, value: Value) -> object:
     return parse_initial_cluster(value.text)
 
 
-def _origins(_name: str, value: Value) -> tuple[str, ...]:
-    return tuple(origin.strip() for origin in value.text.split(","))
+def _list(_name: str, value: Value) -> tuple[str, ...]:
+    return tuple(item.strip() for item in value.text.split(","))
 
 
 def _level(_name: str, value: Value) -> str:
@@ -121,11 +125,36 @@ _FIELDS: Mapping[str, tuple[str, Callable[[str, Value], object]]] = {
     "strict-reconfig-check": ("strict_reconfig_check", _switch),
     "max-request-bytes": ("max_request_bytes", _number),
     "bcrypt-cost": ("bcrypt_cost", _number),
-    "cors": ("cors", _origins),
+    "cors": ("cors", _list),
+    "cert-file": ("client_tls.cert_file", _path),
+    "key-file": ("client_tls.key_file", _path),
+    "trusted-ca-file": ("client_tls.trusted_ca_file", _path),
+    "client-cert-auth": ("client_tls.client_cert_auth", _switch),
+    "client-crl-file": ("client_tls.crl_file", _path),
+    "client-cert-allowed-hostname": ("client_tls.allowed_hostname", _text),
+    "auto-tls": ("client_tls.auto", _switch),
+    "peer-cert-file": ("peer_tls.cert_file", _path),
+    "peer-key-file": ("peer_tls.key_file", _path),
+    "peer-trusted-ca-file": ("peer_tls.trusted_ca_file", _path),
+    "peer-client-cert-auth": ("peer_tls.client_cert_auth", _switch),
+    "peer-crl-file": ("peer_tls.crl_file", _path),
+    "peer-cert-allowed-cn": ("peer_tls.allowed_cn", _text),
+    "peer-cert-allowed-hostname": ("peer_tls.allowed_hostname", _text),
+    "peer-auto-tls": ("peer_tls.auto", _switch),
+    "experimental-peer-skip-client-san-verification": ("peer_tls.skip_address_check", _switch),
+    "cipher-suites": ("cipher_suites", _list),
+    "tls-min-version": ("tls_min_version", _text),
+    "host-whitelist": ("host_whitelist", _list),
     "log-level": ("log_level", _level),
     "log-format": ("log_format", _text),
 }
-_EMPTY_IS_DEFAULT = frozenset({"data-dir", "wal-dir", "initial-cluster", "cors"})
+_EMPTY_IS_DEFAULT = frozenset(
+    {
+        *("data-dir", "wal-dir", "initial-cluster", "cors", "host-whitelist", "cipher-suites", "tls-min-version"),
+        *("cert-file", "key-file", "trusted-ca-file", "client-crl-file"),
+        *("peer-cert-file", "peer-key-file", "peer-trusted-ca-file", "peer-crl-file"),
+    }
+)
 
 
 def _read_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, Value]]:

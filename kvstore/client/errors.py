@@ -101,5 +101,6 @@ class OutcomeUnknown(ClientError):
     """
 
     def __init__(self, reason: ClientError) -> None:
-        super().__init__(f"the outcome of the write is not known, it may have happened: {reason}")
+        said = reason.detail.splitlines()[-1] if isinstance(reason, Unreachable) else str(reason)
+        super().__init__(f"the outcome of the write is not known, it may have happened: {said}")
         self.reason = reason

@@ -7,8 +7,7 @@ low-level server. Knows no key, no event and no JSON.
 from __future__ import annotations
 
 import asyncio
-from ssl import SSLContext
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from aiohttp import web
 
@@ -19,12 +18,18 @@ from kvstore.http.reply import CORS_ANY, Answer, Manner, compose, cors_lines, re
 from kvstore.http.routes import MAX_REQUEST_BYTES, Routes
 from kvstore.http.target import BadTarget
 from kvstore.http.v2.watches import BACKLOG, Watch
+from kvstore.http.whitelist import Whitelist
+from kvstore.tls.sides import Listener, listen
+
+if TYPE_CHECKING:
+    from kvstore.tls.credentials import Credentials
 
 IDLE_SECONDS = 3630.0  # a kept-alive connection without a request
 MAX_CONNECTIONS = 65_536
 ACCEPT_QUEUE = 1_024
 SHORTEST_GRACE = 0.001  # seconds; aiohttp takes 0 for "without limit"
 ANY_ORIGIN = frozenset(("*",))
+ANY_HOST = frozenset(("*",))
 
 
 class Settings(NamedTuple):
@@ -35,6 +40,8 @@ class Settings(NamedTuple):
     max_connections: int = MAX_CONNECTIONS  # one more is closed as it comes
     idle_seconds: float = IDLE_SECONDS
     cors: frozenset[str] = ANY_ORIGIN  # --cors: the origins to name, or `*`
+    hosts: frozenset[str] = ANY_HOST  # --host-whitelist: what a Host header without TLS may name, or `*`
+    client_cert_auth: bool = False  # --client-cert-auth: a certificate's common name logs its user in
 
 
 class _Server(web.Server):
@@ -68,24 +75,31 @@ class Http:
     """A running server. Made by `serve`."""
 
     def __init__(self, backend: Backend, settings: Settings) -> None:
-        self._routes = Routes(backend, settings.max_request_bytes, settings.watch_backlog)
+        self._routes = Routes(
+            backend, settings.max_request_bytes, settings.watch_backlog, client_cert_auth=settings.client_cert_auth
+        )
         self._cors = settings.cors
+        self._whitelist = Whitelist(settings.hosts)
         self._max_connections = settings.max_connections
         self._server = _Server(self, settings)
         self._lane = Lane(
             backend, self._cors_lines_for(None), settings.max_request_bytes, settings.idle_seconds, self._hand_over
         )
-        self._listener: asyncio.Server | None = None
+        self._listener: Listener | None = None
         self._auth = backend.auth
         self._ignore_auth = self._auth.observe(self._auth_changed)
 
-    async def listen(self, host: str, port: int, ssl: SSLContext | None) -> None:
+    async def listen(self, host: str, port: int, credentials: Credentials | None) -> None:
         """Raises OSError where the address cannot be had."""
-        loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(self._accept, host, port, ssl=ssl, backlog=ACCEPT_QUEUE)
+        factory = self._accept if credentials is not None or self._whitelist.allows_all else self._accept_guarded
+        self._listener = await listen(factory, host, port, ACCEPT_QUEUE, credentials)
 
     def _accept(self) -> asyncio.Protocol:
         return Express(self._lane) if self.connections < self._max_connections else _Refusal()
+
+    def _accept_guarded(self) -> asyncio.Protocol:
+        """Where requests must name this host, the express lane, which does not look, takes none."""
+        return self._server() if self.connections < self._max_connections else _Refusal()
 
     def _hand_over(self, transport: asyncio.Transport, octets: bytes, is_half_closed: bool) -> None:
         """The connection goes on in aiohttp's server, with what it sent and nobody has answered."""
@@ -100,7 +114,7 @@ class Http:
     def port(self) -> int:
         """The port it listens on, where 0 was asked for."""
         assert self._listener is not None
-        return int(self._listener.sockets[0].getsockname()[1])
+        return int(next(iter(self._listener.sockets)).getsockname()[1])
 
     @property
     def connections(self) -> int:
@@ -133,6 +147,8 @@ class Http:
         """One request, whatever its route. Called by aiohttp."""
         if not exchange.is_http1:
             return Reply(refusal(400), keep_alive=False)
+        if not exchange.is_secure and (refused := self._whitelist.refusal(exchange.header("Host"))):
+            return Reply(compose(refused, Manner(exchange.is_http11, exchange.keep_alive, False, b"")), False)
         try:
             found = self._routes.find(exchange.method, exchange.raw_target)
         except BadTarget:
@@ -168,9 +184,13 @@ class Http:
 
 
 async def serve(
-    backend: Backend, host: str, port: int, ssl: SSLContext | None = None, settings: Settings | None = None
+    backend: Backend,
+    host: str,
+    port: int,
+    credentials: Credentials | None = None,
+    settings: Settings | None = None,
 ) -> Http:
     """Start to serve `backend` on one address; port 0 picks a free one. Raises OSError."""
     http = Http(backend, settings or Settings())
-    await http.listen(host, port, ssl)
+    await http.listen(host, port, credentials)
     return http

@@ -6,8 +6,9 @@ Knows nothing of Raft or disks: a Backend may be a member of a cluster or a test
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from kvstore.auth import Auth
 from kvstore.membership import Membership
@@ -19,6 +20,9 @@ from kvstore.statistics import Histogram
 from kvstore.store.store import Store
 from kvstore.traffic import Traffic
 from kvstore.wire import Checked, Guarded
+
+if TYPE_CHECKING:
+    from kvstore.tls.material import Expiry
 
 __all__ = ["Backend", "Unavailable"]
 
@@ -43,6 +47,7 @@ class Numbers(NamedTuple):
     sync_seconds: Histogram  # of the log: fdatasync alone
     commit_seconds: Histogram  # of the log: a whole batch
     save_seconds: Histogram  # of a snapshot
+    expiries: Mapping[str, Iterable[Expiry]] = MappingProxyType({})  # of what TLS goes by, by side
 
 
 class Backend(Protocol):

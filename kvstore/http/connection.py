@@ -144,6 +144,19 @@ class Exchange:
         return self.header("Authorization")
 
     @property
+    def is_secure(self) -> bool:
+        """Whether it came over TLS."""
+        return self.connection.ssl_context is not None
+
+    @property
+    def common_name(self) -> bytes | None:
+        transport = self.connection.transport
+        session = transport.get_extra_info("ssl_object") if transport is not None else None
+        shown = (session.getpeercert() or {}) if session is not None else {}
+        names = [value for part in shown.get("subject", ()) for kind, value in part if kind == "commonName"]
+        return names[0].encode() if len(names) == 1 else None
+
+    @property
     def is_http1(self) -> bool:
         return self._message.version.major == 1
 

@@ -1,6 +1,7 @@
 """Who asks, and may they: every check of one member's HTTP floor while auth is on (API.md section 10).
 
-A request says who it comes from by HTTP Basic; without an Authorization header it comes from a guest. What is asked
+A request says who it comes from by HTTP Basic. Without an Authorization header it comes from the user that the
+client's certificate names, where `--client-cert-auth` is on and there is such a user, else from a guest. What is asked
 for is checked twice: as it is written in the path, which is what etcd looks at, and as the key that is then used.
 Where etcd looks at less than is used, the safe answer wins; docs/differences.md lists these places:
 
@@ -116,8 +117,9 @@ def _below(key: bytes) -> bytes:
 class Guard:
     """The checks of one member."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, client_cert_auth: bool = False) -> None:
         self._backend = backend
+        self._client_cert_auth = client_cert_auth
 
     async def permit(self, request: Request, asked: KeyRequest) -> Permit:
         """Allows a request to the key space, by the users and roles as they are on return. Raises Denied, and
@@ -128,7 +130,7 @@ class Guard:
         if not auth.enabled:
             return Permit(None, bool(authorization), asked, written, Scope.ALL)
         try:
-            user = await self._who(authorization) if authorization else None
+            user = await self._who(authorization) if authorization else self._shown(request)
         except _NotRight:
             raise Denied from None
         if not auth.enabled:  # switched off while we looked at the password
@@ -147,11 +149,12 @@ class Guard:
         auth = self._backend.auth
         if not auth.enabled:
             return
+        authorization = request.authorization
         try:
-            user = await self._who(request.authorization)
+            user = await self._who(authorization) if authorization else self._shown(request)
         except _NotRight:
             raise Denied from None
-        if auth.enabled and not auth.is_root(user):
+        if auth.enabled and (user is None or not auth.is_root(user)):
             raise Denied
 
     async def execute(self, request: Request, asked: KeyRequest, operation: Operation) -> Event:
@@ -194,9 +197,16 @@ class Guard:
         auth = self._backend.auth
         return Guarded(auth.revision, no_directory, command) if auth.enabled else command
 
-    async def _who(self, authorization: bytes | None) -> User:
+    def _shown(self, request: Request) -> User | None:
+        """The user whom a certificate names, as they are now."""
+        if not self._client_cert_auth:
+            return None
+        name = request.common_name
+        return self._backend.auth.user(name) if name else None
+
+    async def _who(self, authorization: bytes) -> User:
         """The user of a header as they are now, password checked. Raises _NotRight, and TooManyChecks."""
-        name, password = _basic(authorization or b"")
+        name, password = _basic(authorization)
         auth, passwords = self._backend.auth, self._backend.passwords
         while True:
             user = auth.user(name)

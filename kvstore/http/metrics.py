@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -52,6 +53,7 @@ class MemberCollector(Collector):
         yield from _disk(numbers)
         yield from self._network(numbers)
         yield from self._store()
+        yield from _certificates(numbers)
 
     def _network(self, numbers: Numbers) -> Iterator[Metric]:
         sent = CounterMetricFamily("etcd_network_peer_sent_bytes", "Bytes sent to another member.", labels=["To"])
@@ -131,6 +133,19 @@ def _disk(numbers: Numbers) -> Iterator[Metric]:
     yield _histogram(
         "etcd_debugging_snap_save_total_duration_seconds", "One snapshot made durable.", numbers.save_seconds
     )
+
+
+def _certificates(numbers: Numbers) -> Iterator[Metric]:
+    """For each kind the one that ends first; nothing without TLS."""
+    days = GaugeMetricFamily(
+        "kvstored_tls_expiry_days", "Days until what TLS goes by expires; negative: since.", labels=["side", "kind"]
+    )
+    now = datetime.now(UTC)
+    for side, expiries in numbers.expiries.items():
+        for kind in dict.fromkeys(expiry.kind for expiry in expiries):
+            first = min(expiry.end for expiry in expiries if expiry.kind == kind)
+            days.add_metric([side, kind], round((first - now) / timedelta(days=1), 3))
+    yield days
 
 
 def _counter(name: str, text: str, value: int) -> Metric:

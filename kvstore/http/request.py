@@ -32,6 +32,10 @@ class Request(Protocol):
     def authorization(self) -> bytes | None:
         """The Authorization header."""
 
+    @property
+    def common_name(self) -> bytes | None:
+        """Of the certificate that the client showed and that was found good; None without one."""
+
     async def body(self, limit: int) -> bytes:
         """The whole body. Raises BodyError when it is longer than `limit` bytes, or broken.
 

@@ -61,9 +61,13 @@ class Routes:
     """The routes of one member."""
 
     def __init__(
-        self, backend: Backend, max_request_bytes: int = MAX_REQUEST_BYTES, watch_backlog: int = BACKLOG
+        self,
+        backend: Backend,
+        max_request_bytes: int = MAX_REQUEST_BYTES,
+        watch_backlog: int = BACKLOG,
+        client_cert_auth: bool = False,
     ) -> None:
-        guard = Guard(backend)
+        guard = Guard(backend, client_cert_auth)
         auth = AuthApi(backend, guard, max_request_bytes)
         members = MembersApi(backend, guard, max_request_bytes)
         stats = StatsApi(backend)

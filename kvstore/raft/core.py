@@ -189,13 +189,11 @@ class Raft(State):
 
     # --- outputs -----------------------------------------------------------------------------------------------
 
-    def take_messages(self, *, appends: bool = True) -> list[Message]:
-        """What may leave at once, whatever the disk does. Without `appends` those of a leader are not made yet, so that
-        what is still to come travels along."""
+    def take_messages(self) -> list[Message]:
+        """What may leave at once, whatever the disk does."""
         if self.role is Role.LEADER:
             reads.start_round(self)
-            if appends:
-                replication.fill(self)
+            replication.fill(self)
         taken, self.messages = self.messages, []
         return taken
 

@@ -39,6 +39,7 @@ class Question:
         self.query = query
         self.authorization = authorization
         self.content_type = None
+        self.common_name = None
 
     async def body(self, limit: int) -> bytes:
         return b""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kvstore.settings import InitialMember, Settings, SettingsError, Url
+from kvstore.settings import InitialMember, Settings, SettingsError, TlsSettings, Url
 from kvstored import flags
 from kvstored.ignored import IGNORED, REFUSED
 from kvstored.settings import gather
@@ -155,9 +155,7 @@ auto-compaction-retention: "1"
 """
     )
     found = gather({"config-file": str(config)}, {})
-    assert found.settings == Settings(
-        name="n1", data_dir=Path("n1.kvstore"), snapshot_count=10_000, strict_reconfig_check=False
-    )
+    assert found.settings == Settings(name="n1", data_dir=Path("n1.kvstore"), strict_reconfig_check=False)
     assert [warning.partition(" has no effect")[0] for warning in found.warnings] == [
         f"{config}: auto-compaction-retention",
         f"{config}: log-outputs",
@@ -187,8 +185,11 @@ def test_an_empty_file_sets_nothing(config: Path) -> None:
         ("max-wals: -1", "--max-wals must not be negative (is -1); 0 keeps all (set by {path}: max-wals)"),
         ("a: b\n c: d", "--config-file '{path}', line 2: mapping values are not allowed here"),
         ("name: \x00", "--config-file '{path}' is no YAML: special characters are not allowed at 6"),
-        ("client-transport-security: {cert-file: x}", "{path}: cert-file: TLS is not supported yet"),
-        ("peer-transport-security: {client-cert-auth: true}", "{path}: client-cert-auth: TLS is not supported yet"),
+        ("client-transport-security: {client-cert-auth: x}", "{path}: client-cert-auth: 'x' is neither true nor false"),
+        (
+            "peer-transport-security: {cert-file: x}",
+            "--peer-cert-file and --peer-key-file must be given together (set by {path}: cert-file)",
+        ),
         ("peer-transport-security: {cert-fil: x}", "{path}: unknown key 'cert-fil' (did you mean peer-cert-file?)"),
         ("client-transport-security: 5", "{path}: unknown key 'client-transport-security'"),
     ],
@@ -196,6 +197,28 @@ def test_an_empty_file_sets_nothing(config: Path) -> None:
 def test_a_wrong_file(config: Path, text: str, message: str) -> None:
     config.write_text(text)
     assert refusal("--config-file", str(config)) == message.format(path=config)
+
+
+def test_tls_from_a_file_as_etcd_has_it(config: Path) -> None:
+    config.write_text(
+        """
+listen-client-urls: https://127.0.0.1:1,http://127.0.0.1:2
+advertise-client-urls: https://127.0.0.1:1
+client-transport-security: {cert-file: a.crt, key-file: a.key, trusted-ca-file: ca.crt, client-cert-auth: true}
+peer-transport-security: {auto-tls: true, trusted-ca-file: p.crt, crl-file: p.crl}
+cipher-suites: [TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS_AES_128_GCM_SHA256]
+"""
+    )
+    found = settings("--config-file", str(config), ETCD_TLS_MIN_VERSION="TLS1.3")
+    assert found.client_tls == TlsSettings(
+        cert_file=Path("a.crt"), key_file=Path("a.key"), trusted_ca_file=Path("ca.crt"), client_cert_auth=True
+    )
+    assert found.peer_tls == TlsSettings(auto=True, trusted_ca_file=Path("p.crt"), crl_file=Path("p.crl"))
+    assert found.cipher_suites == ("TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "TLS_AES_128_GCM_SHA256")
+    assert found.tls_min_version == "TLS1.3"
+    assert "http://127.0.0.1:2 is served without TLS, so nobody there shows a certificate" in warnings(
+        "--config-file", str(config)
+    )
 
 
 def test_a_file_that_is_not_there(config: Path) -> None:

@@ -76,7 +76,7 @@ def test_serves_by_default_with_the_status_of_the_server() -> None:
         (["serve"], "unexpected argument 'serve'"),
         (["--enable-v2", "true"], "unexpected argument 'true' (write --enable-v2=true)"),
         (["--name", "true", "true"], "unexpected argument 'true'"),
-        (["--cert-file=x"], "--cert-file: TLS is not supported yet"),
+        (["--cert-file=x"], "--cert-file and --key-file must be given together"),
         (["--version=maybe"], "--version: 'maybe' is neither true nor false"),
         (["--heartbeat-interval=x"], "--heartbeat-interval: 'x' is not a whole number"),
         (

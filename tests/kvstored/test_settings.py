@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from kvstore.settings import (
     InitialMember,
     Settings,
     SettingsError,
+    TlsSettings,
     Url,
     parse_initial_cluster,
     parse_url,
@@ -20,6 +22,8 @@ from kvstore.settings import (
 )
 
 A, B = Url("http", "a", 1), Url("http", "b", 2)
+SECURE = Url("https", "127.0.0.1", 1)
+PATH = Path("x")
 
 
 def alone(count: int) -> tuple[InitialMember, ...]:
@@ -49,6 +53,36 @@ def alone(count: int) -> tuple[InitialMember, ...]:
         ({"log_level": "loud"}, "--log-level must be one of debug, info, warn, error (is 'loud')"),
         ({"log_format": "xml"}, "--log-format must be one of text, json (is 'xml')"),
         ({"initial_cluster_state": "old"}, "--initial-cluster-state must be one of new, existing (is 'old')"),
+        ({"tls_min_version": "TLS1.1"}, "--tls-min-version must be one of TLS1.2, TLS1.3 (is 'TLS1.1')"),
+        (
+            {"cipher_suites": ("TLS_RSA_WITH_RC4_128_SHA",)},
+            "--cipher-suites: 'TLS_RSA_WITH_RC4_128_SHA' is not known, or not safe any more",
+        ),
+        (
+            {"listen_client_urls": (SECURE,)},
+            "--listen-client-urls: https://127.0.0.1:1 needs --cert-file and --key-file",
+        ),
+        (
+            {"listen_peer_urls": (SECURE,)},
+            "--listen-peer-urls: https://127.0.0.1:1 needs --peer-cert-file and --peer-key-file",
+        ),
+        ({"client_tls": TlsSettings(key_file=PATH)}, "--cert-file and --key-file must be given together"),
+        (
+            {"peer_tls": TlsSettings(trusted_ca_file=PATH, allowed_cn="a", allowed_hostname="b")},
+            "--peer-cert-allowed-cn and --peer-cert-allowed-hostname exclude each other",
+        ),
+        (
+            {"client_tls": TlsSettings(crl_file=PATH)},
+            "--client-crl-file needs --trusted-ca-file: without it nobody shows a certificate",
+        ),
+        (
+            {"client_tls": TlsSettings(allowed_hostname="a")},
+            "--client-cert-allowed-hostname needs --trusted-ca-file: without it nobody shows a certificate",
+        ),
+        (
+            {"peer_tls": TlsSettings(allowed_cn="a")},
+            "--peer-cert-allowed-cn needs --peer-trusted-ca-file: without it nobody shows a certificate",
+        ),
         ({"listen_client_urls": ()}, "--listen-client-urls must name at least one URL"),
         (
             {"listen_peer_urls": (A,)},
@@ -112,6 +146,7 @@ def test_settings_are_frozen() -> None:
         ("http://127.0.0.1:2379", Url("http", "127.0.0.1", 2379)),
         (" http://a.example.org:80 ", Url("http", "a.example.org", 80)),
         ("HTTP://A:1", Url("http", "a", 1)),
+        ("https://a:1", Url("https", "a", 1)),
         ("http://[::1]:2380", Url("http", "::1", 2380)),
         ("http://0.0.0.0:0", Url("http", "0.0.0.0", 0)),
     ],
@@ -124,14 +159,13 @@ def test_urls(text: str, url: Url) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("https://a:1", "--x: 'https://a:1': TLS is not supported yet; use http://"),
-        ("unix://a:1", "--x: 'unix://a:1': unix sockets are not supported; use http://"),
-        ("unixs://a:1", "--x: 'unixs://a:1': TLS is not supported yet; use http://"),
-        ("", "--x: '' must start with http://"),
-        ("a:1", "--x: 'a:1' must start with http://"),
-        ("127.0.0.1:2379", "--x: '127.0.0.1:2379' must start with http://"),
-        ("http:a:1", "--x: 'http:a:1' must start with http://"),
-        ("ftp://a:1", "--x: 'ftp://a:1' must start with http://"),
+        ("unix://a:1", "--x: 'unix://a:1': unix sockets are not supported; use http:// or https://"),
+        ("unixs://a:1", "--x: 'unixs://a:1': unix sockets are not supported; use http:// or https://"),
+        ("", "--x: '' must start with http:// or https://"),
+        ("a:1", "--x: 'a:1' must start with http:// or https://"),
+        ("127.0.0.1:2379", "--x: '127.0.0.1:2379' must start with http:// or https://"),
+        ("http:a:1", "--x: 'http:a:1' must start with http:// or https://"),
+        ("ftp://a:1", "--x: 'ftp://a:1' must start with http:// or https://"),
         ("http://a", "--x: 'http://a' must have the form http://host:port"),
         ("http://a:", "--x: 'http://a:' must have the form http://host:port"),
         ("http://[::1]", "--x: 'http://[::1]' must have the form http://host:port"),
@@ -188,5 +222,5 @@ def test_bad_initial_clusters(text: str) -> None:
 
 
 def test_a_bad_url_in_the_initial_cluster() -> None:
-    with pytest.raises(SettingsError, match=r"^--initial-cluster: 'https://a:1': TLS is not supported yet"):
-        parse_initial_cluster("n1=https://a:1")
+    with pytest.raises(SettingsError, match=r"^--initial-cluster: 'ftp://a:1' must start with http"):
+        parse_initial_cluster("n1=ftp://a:1")

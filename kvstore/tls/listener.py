@@ -1,0 +1,187 @@
+"""A port that speaks TLS: accepts, shakes hands, looks at the certificate, and only then hands the connection over.
+
+The protocol that gets a connection sees none of its bytes before its certificate was found good. Handshakes that do
+not come to an end are ended, and so is the oldest where there are too many, so that whoever is served is not kept out
+by those who only knock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any, TypeAlias, cast
+
+from kvstore import logs
+from kvstore.tls.checks import examine_address
+from kvstore.tls.credentials import Credentials
+from kvstore.tls.refusals import Refusals, reason, speaks_no_tls
+from kvstore.tls.sides import Refused
+
+HANDSHAKE_SECONDS = 5.0
+MAX_HANDSHAKES = 256
+#: Before the next one is accepted, where the system has no file or no memory left.
+ACCEPT_PAUSE = 0.1
+#: How long one who was refused may take to read why.
+FAREWELL_SECONDS = 1.0
+FAREWELL_READS = 16
+FAREWELL_BYTES = 64 << 10  # of one read
+#: What Go's server says.
+PLAIN_HTTP = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
+
+Factory: TypeAlias = Callable[[], asyncio.Protocol]
+
+log = logs.get("tls")
+
+
+async def listen_tls(factory: Factory, host: str, port: int, backlog: int, credentials: Credentials) -> TlsListener:
+    """Raises OSError where the address cannot be had."""
+    return TlsListener(await _bind(host, port, backlog), credentials, factory)
+
+
+class TlsListener:
+    """As much of an asyncio.Server as is asked for."""
+
+    def __init__(self, sockets: list[socket.socket], credentials: Credentials, factory: Factory) -> None:
+        self.sockets = sockets
+        self._credentials = credentials
+        self._factory = factory
+        self._loop = asyncio.get_running_loop()
+        self._refusals = Refusals("refuses a connection")
+        self._handshakes: dict[asyncio.Task[None], None] = {}  # the oldest first
+        self._accepting = [self._loop.create_task(self._accept(one)) for one in sockets]
+
+    def close(self) -> None:
+        for task in (*self._accepting, *self._handshakes):
+            task.cancel()
+        for one in self.sockets:
+            one.close()
+        self._refusals.close()
+
+    async def wait_closed(self) -> None:
+        await asyncio.gather(*self._accepting, *self._handshakes, return_exceptions=True)
+
+    async def _accept(self, listening: socket.socket) -> None:
+        while True:
+            try:
+                connection, address = await self._loop.sock_accept(listening)
+            except OSError as problem:
+                self._refusals.tell(f"cannot accept: {problem.strerror}", side=self._credentials.side)
+                await asyncio.sleep(ACCEPT_PAUSE)
+                continue
+            if len(self._handshakes) >= MAX_HANDSHAKES:
+                oldest = next(iter(self._handshakes))
+                del self._handshakes[oldest]
+                oldest.cancel()
+                self._refusals.tell("too many handshakes at a time: the oldest ends", side=self._credentials.side)
+            task = self._loop.create_task(self._admit(connection, address))
+            self._handshakes[task] = None
+            task.add_done_callback(self._admitted)
+
+    def _admitted(self, task: asyncio.Task[None]) -> None:
+        self._handshakes.pop(task, None)
+        if not task.cancelled() and (bug := task.exception()) is not None:
+            logging.getLogger(__name__).error("a connection failed", exc_info=bug)
+
+    async def _admit(self, connection: socket.socket, address: tuple[Any, ...]) -> None:
+        """One connection, from its first byte to its protocol."""
+        gate = _Gate()
+        with connection.dup() as second:  # outlives a handshake that failed, to say why
+            try:
+                async with asyncio.timeout(HANDSHAKE_SECONDS):
+                    transport = await self._shake_hands(gate, connection, address[0])
+            except ConnectionError as problem:  # a load balancer looks in, or a client has changed its mind
+                log.debug("a connection ended in its handshake", peer=_text(address), why=str(problem))
+            except TimeoutError:
+                self._refuse(address, "its handshake took too long")
+            except Refused as problem:
+                self._refuse(address, str(problem))
+            except OSError as problem:
+                self._refuse(address, reason(problem))
+                await _say(second, PLAIN_HTTP if speaks_no_tls(problem) else getattr(problem, "alert", b""))
+            else:
+                self._hand_over(transport, gate)
+
+    async def _shake_hands(self, gate: _Gate, connection: socket.socket, host: str) -> asyncio.Transport:
+        credentials = self._credentials
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        transport, _ = await self._loop.connect_accepted_socket(
+            lambda: gate, connection, ssl=credentials.material.listening
+        )
+        session: ssl.SSLObject = transport.get_extra_info("ssl_object")
+        try:
+            credentials.examine(session)
+            if credentials.checks_addresses:
+                await examine_address(session, host)
+        except BaseException:
+            transport.abort()
+            raise
+        return transport
+
+    def _hand_over(self, transport: asyncio.Transport, gate: _Gate) -> None:
+        if gate.is_lost:
+            return
+        protocol = self._factory()
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        if not transport.is_closing():
+            transport.resume_reading()
+
+    def _refuse(self, address: tuple[Any, ...], why: str) -> None:
+        self._refusals.tell(why, peer=_text(address), side=self._credentials.side)
+
+
+class _Gate(asyncio.Protocol):
+    """Holds a connection between its handshake and its protocol: nothing is read meanwhile."""
+
+    is_lost = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast(asyncio.Transport, transport).pause_reading()  # uvloop's do not inherit from it
+
+    def connection_lost(self, problem: Exception | None) -> None:
+        self.is_lost = True
+
+
+async def _say(connection: socket.socket, octets: bytes) -> None:
+    """The last words to one who was refused; what they still send is read, or the words would be lost with it."""
+    if not octets:
+        return
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(OSError):  # also TimeoutError
+        async with asyncio.timeout(FAREWELL_SECONDS):
+            await loop.sock_sendall(connection, octets)
+            connection.shutdown(socket.SHUT_WR)
+            for _ in range(FAREWELL_READS):
+                if not await loop.sock_recv(connection, FAREWELL_BYTES):
+                    break
+
+
+async def _bind(host: str, port: int, backlog: int) -> list[socket.socket]:
+    """One socket for each address of `host`, as asyncio does it."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    with contextlib.ExitStack() as undo:
+        sockets = []
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            one = undo.enter_context(socket.socket(family, kind, protocol))
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            try:
+                one.bind(address)
+                one.listen(backlog)
+            except OSError as problem:
+                words = (problem.strerror or str(problem)).lower()
+                raise OSError(problem.errno, f"cannot listen on {_text(address)}: {words}") from None
+            one.setblocking(False)
+            sockets.append(one)
+        undo.pop_all()
+    return sockets
+
+
+def _text(address: tuple[Any, ...]) -> str:
+    return f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"

@@ -1,0 +1,268 @@
+"""A port for TLS and what comes to it: half handshakes, many at a time, resumed sessions, certificates that change."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from kvstore.certificates import Usage, issue
+from kvstore.settings import TlsSettings
+from kvstore.tls import checks, listener, refusals
+from kvstore.tls.credentials import Credentials
+from kvstore.tls.listener import TlsListener, listen_tls
+from kvstore.tls.material import Policy, load
+from tests.cluster import Pair
+from tests.tls.pki import HOSTS, Pki
+
+SECONDS = 10.0
+POLICY = Policy((), "TLS1.2")
+
+
+class Echo(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, octets: bytes) -> None:
+        self.transport.write(octets)
+
+
+class Scene:
+    def __init__(self, pki: Pki, server: Pair, held: Credentials, port: TlsListener, caplog: pytest.LogCaptureFixture):
+        self.pki = pki
+        self.server = server
+        self.held = held
+        self.listener = port
+        self.port = port.sockets[0].getsockname()[1]
+        self._caplog = caplog
+
+    @property
+    def told(self) -> list[str]:
+        """Why connections were refused, one after the other."""
+        return [str(record.__dict__["fields"].get("why")) for record in self._caplog.records]
+
+    async def connect(self, context: ssl.SSLContext) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.port, ssl=context)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(SECONDS):
+            while not condition():  # noqa: ASYNC110  a line in a log is no event
+                await asyncio.sleep(0.005)
+
+
+@contextlib.asynccontextmanager
+async def listening(
+    pki: Pki, caplog: pytest.LogCaptureFixture, tls: TlsSettings | None = None, side: str = "client"
+) -> AsyncIterator[Scene]:
+    server = pki.issue("listener", HOSTS, Usage.PEER)
+    asked = tls or TlsSettings(trusted_ca_file=pki.ca_file)
+    with_pair = TlsSettings(
+        cert_file=server.cert,
+        key_file=server.key,
+        trusted_ca_file=asked.trusted_ca_file,
+        crl_file=asked.crl_file,
+        allowed_cn=asked.allowed_cn,
+        allowed_hostname=asked.allowed_hostname,
+        skip_address_check=asked.skip_address_check,
+    )
+    held = Credentials(side, with_pair, POLICY)
+    port = await listen_tls(Echo, "127.0.0.1", 0, 100, held)
+    try:
+        yield Scene(pki, server, held, port, caplog)
+    finally:
+        port.close()
+        await port.wait_closed()
+
+
+async def echo(scene: Scene, context: ssl.SSLContext) -> bytes:
+    """What comes back; nothing where the connection is ended instead."""
+    try:
+        reader, writer = await scene.connect(context)
+    except (ssl.SSLError, ConnectionError):
+        return b""
+    try:
+        writer.write(b"hello")
+        async with asyncio.timeout(SECONDS):
+            return await reader.read(5)
+    except (ssl.SSLError, ConnectionError):
+        return b""
+    finally:
+        writer.close()
+        with contextlib.suppress(ssl.SSLError, ConnectionError):
+            await writer.wait_closed()
+
+
+async def test_who_only_knocks_is_ended_in_time(
+    pki: Pki, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener, "HANDSHAKE_SECONDS", 0.05)
+    async with listening(pki, caplog) as scene:
+        reader, writer = await asyncio.open_connection("127.0.0.1", scene.port)
+        async with asyncio.timeout(SECONDS):
+            assert await reader.read() == b""
+        assert scene.told == ["its handshake took too long"]
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_those_who_only_knock_do_not_keep_others_out(
+    pki: Pki, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener, "MAX_HANDSHAKES", 3)
+    good = pki.context(pki.issue("good"))
+    async with listening(pki, caplog) as scene:
+        knocking = [await asyncio.open_connection("127.0.0.1", scene.port) for _ in range(3)]
+        await scene.until(lambda: len(scene.listener._handshakes) == 3)
+        assert await echo(scene, good) == b"hello"
+        async with asyncio.timeout(SECONDS):
+            assert await knocking[0][0].read() == b""  # the oldest had to go
+        assert "too many handshakes at a time: the oldest ends" in scene.told
+        for _, writer in knocking:
+            writer.close()
+
+
+async def test_a_probe_that_says_nothing_is_not_told_of(pki: Pki, caplog: pytest.LogCaptureFixture) -> None:
+    async with listening(pki, caplog) as scene:
+        with socket.create_connection(("127.0.0.1", scene.port), SECONDS):
+            await scene.until(lambda: bool(scene.listener._handshakes))
+        await scene.until(lambda: not scene.listener._handshakes)
+        assert scene.told == []
+
+
+async def test_the_log_takes_so_many_lines_and_counts_the_rest(
+    pki: Pki, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refusals, "MAX_LINES", 3)
+    async with listening(pki, caplog) as scene:
+        for _ in range(5):
+            assert await echo(scene, pki.context()) == b""
+        await scene.until(lambda: scene.listener._refusals._unsaid == 2)
+        assert scene.told == ["it shows no certificate"] * 3
+        caplog.clear()
+    assert caplog.records[0].getMessage() == "refuses a connection: too many to tell each"
+    assert caplog.records[0].__dict__["fields"]["more"] == 2
+
+
+async def test_an_address_in_use_is_told(pki: Pki, caplog: pytest.LogCaptureFixture) -> None:
+    async with listening(pki, caplog) as scene:
+        with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{scene.port}: address already in use"):
+            await listen_tls(Echo, "127.0.0.1", scene.port, 100, scene.held)
+
+
+# --- resumed sessions ---------------------------------------------------------------------------------------------
+
+
+def resumed(port: int, context: ssl.SSLContext, session: ssl.SSLSession | None) -> tuple[ssl.SSLSession | None, bool]:
+    """A session that was used, and whether it was resumed. Blocks. SSLError, ConnectionError: refused."""
+    with (
+        socket.create_connection(("127.0.0.1", port), SECONDS) as raw,
+        context.wrap_socket(raw, server_hostname="127.0.0.1", session=session) as secured,
+    ):
+        secured.sendall(b"hello")
+        if secured.recv(5) != b"hello":
+            raise ConnectionResetError
+        return secured.session, bool(secured.session_reused)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_no_session_outlives_a_revocation(
+    pki: Pki, caplog: pytest.LogCaptureFixture, version: ssl.TLSVersion, tmp_path: Path
+) -> None:
+    pair = pki.issue("resuming")
+    crl = pki.revoke(name="none.crl")
+    async with listening(pki, caplog, TlsSettings(trusted_ca_file=pki.ca_file, crl_file=crl)) as scene:
+        context = pki.context(pair)
+        context.minimum_version = context.maximum_version = version
+        session, _ = await asyncio.to_thread(resumed, scene.port, context, None)
+        _, again = await asyncio.to_thread(resumed, scene.port, context, session)
+        assert again is (version is ssl.TLSVersion.TLSv1_2)  # with TLS 1.3 no session is offered at all
+        pki.revoke("resuming", name="none.crl")
+        scene.held.material = load(scene.held.settings, POLICY)
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await asyncio.to_thread(resumed, scene.port, context, session)
+        await scene.until(lambda: any("is revoked" in line for line in scene.told))
+
+
+async def test_no_session_outlives_its_certificate(pki: Pki, caplog: pytest.LogCaptureFixture) -> None:
+    pair = pki.issue("short-lived", days=1.5 / 86400)
+    async with listening(pki, caplog) as scene:
+        context = pki.context(pair)
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        session, _ = await asyncio.to_thread(resumed, scene.port, context, None)
+        end = pki.issued["short-lived"].certificate.not_valid_after_utc
+        await scene.until(lambda: datetime.now(UTC) > end)
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await asyncio.to_thread(resumed, scene.port, context, session)
+        await scene.until(lambda: any("is not valid at this time" in line for line in scene.told))
+
+
+# --- names --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tls", "hosts", "why"),
+    [
+        (TlsSettings(allowed_cn="named"), (), ""),
+        (TlsSettings(allowed_cn="other"), (), "the certificate of 'named' has not the common name 'other'"),
+        (TlsSettings(), (), ""),  # names no host: may come from anywhere
+        (TlsSettings(), ("127.0.0.1",), ""),
+        (TlsSettings(), ("192.0.2.1", "localhost"), ""),  # a name that leads to where it comes from
+        (TlsSettings(), ("192.0.2.1",), "the certificate of 'named' is not good for 127.0.0.1, where it connects from"),
+        (TlsSettings(), ("no.such.invalid",), "the certificate of 'named' is not good for 127.0.0.1"),
+        (TlsSettings(skip_address_check=True), ("192.0.2.1",), ""),
+        (TlsSettings(allowed_hostname="a.example"), ("127.0.0.1", "*.example"), ""),
+        (TlsSettings(allowed_hostname="a.b.example"), ("127.0.0.1", "*.example"), "is not good for 'a.b.example'"),
+    ],
+)
+async def test_the_name_of_a_member(
+    pki: Pki, caplog: pytest.LogCaptureFixture, tls: TlsSettings, hosts: tuple[str, ...], why: str
+) -> None:
+    asked = TlsSettings(
+        trusted_ca_file=pki.ca_file,
+        allowed_cn=tls.allowed_cn,
+        allowed_hostname=tls.allowed_hostname,
+        skip_address_check=tls.skip_address_check,
+    )
+    context = pki.context(pki.issue("named", hosts))
+    async with listening(pki, caplog, asked, "peer") as scene:
+        if not why:
+            assert await echo(scene, context) == b"hello"
+        else:
+            assert await echo(scene, context) == b""
+            await scene.until(lambda: any(why in line for line in scene.told))
+
+
+async def test_a_client_may_come_from_anywhere(pki: Pki, caplog: pytest.LogCaptureFixture) -> None:
+    context = pki.context(pki.issue("roaming", ["192.0.2.1"]))
+    async with listening(pki, caplog) as scene:
+        assert await echo(scene, context) == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("host", "good"),
+    [
+        ("a.example", True),
+        ("A.Example.", True),
+        ("b.wild.example", True),
+        ("wild.example", False),
+        ("c.b.wild.example", False),
+        (".wild.example", False),
+        ("10.0.0.1", True),
+        ("10.0.0.2", False),
+        ("::1", True),
+        ("0:0:0:0:0:0:0:1", True),
+        ("the-common-name", False),
+        ("", False),
+    ],
+)
+def test_what_a_certificate_is_good_for(pki: Pki, host: str, good: bool) -> None:
+    hosts = ["a.example", "*.wild.example", "10.0.0.1", "::1"]
+    made = issue(pki.ca, "the-common-name", hosts, Usage.SERVER)
+    assert checks.is_good_for(made.certificate, host) is good
