@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     chosen = parser.parse_args(arguments)
     if chosen.list:
-        print("\n".join(f"{row.name:20} {row.what}" for row in ROWS))
+        print("\n".join(f"{row.name:20} {row.title(FULL.keys, FULL.watchers)}" for row in ROWS))
         return 0
     names = [name for name in NAMES if any(fnmatch(name, pattern) for pattern in chosen.only or ["*"])]
     if not names:

@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import re
+import statistics
 import subprocess
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -93,19 +94,20 @@ def versions() -> dict[str, str]:
     """Of ours, of Python, and of what the Debian packages brought."""
     tools = {ETCD_NAME: ("etcd", "--version"), "wrk": ("wrk", "-v"), "h2load": ("h2load", "--version")}
     numbers = {name: re.search(r"\d+\.\d+[^\s,]*", _output(*command)) for name, command in tools.items()}
+    commit = re.fullmatch(r"[0-9a-f]+", _output("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"))
     return {
-        OURS: _output("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"),
+        OURS: commit[0] if commit else "unknown",
         "python": platform.python_version(),
         **{name: number[0] if number else "not installed" for name, number in numbers.items()},
     }
 
 
 def _output(*command: str) -> str:
+    """What it prints to stdout; empty where it cannot run."""
     try:
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout.strip()
     except OSError:
         return ""
-    return (ended.stdout or ended.stderr).strip()
 
 
 def lines_of(document: Mapping[str, Any]) -> list[Line]:
@@ -120,7 +122,7 @@ def lines_of(document: Mapping[str, Any]) -> list[Line]:
 def _lines(outcomes: Outcomes, sizes: Sizes) -> Iterator[Line]:
     for row in ROWS:
         if row.name in outcomes:
-            what = row.what.format(keys=f"{sizes.keys:,}", watchers=f"{sizes.watchers:,}")
+            what = row.title(sizes.keys, sizes.watchers)
             yield Line(row, what, outcomes[row.name][OURS], outcomes[row.name][ETCD_NAME])
 
 
@@ -147,7 +149,16 @@ def to_markdown(document: Mapping[str, Any], why: Mapping[str, str]) -> str:
     ]
     met = [line.is_met for line in lines_of(document)]
     summary = f"{met.count(True)} goals of {len(met) - met.count(None)} are met."
-    return f"{circumstances(document)}\n{summary}\n\n" + "\n".join(lines) + "\n"
+    return f"{circumstances(document)}\n{summary}{_noise(lines_of(document))}\n\n" + "\n".join(lines) + "\n"
+
+
+def _noise(lines: Sequence[Line]) -> str:
+    """How far the rounds lie apart, as one sentence; nothing after a single round."""
+    spreads = [one.spread for line in lines for one in (line.ours, line.theirs) if len(one.rounds) > 1]
+    known = [spread for spread in spreads if spread is not None]
+    if not known:
+        return ""
+    return f" In half of the rows, lowest and highest round lie less than {statistics.median(known):.0%} apart."
 
 
 def _markdown(line: Line, why: Mapping[str, str]) -> str:

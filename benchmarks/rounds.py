@@ -30,6 +30,12 @@ class Outcome:
     def median(self) -> float | None:
         return statistics.median(self.rounds) if self.rounds and not self.failure else None
 
+    @property
+    def spread(self) -> float | None:
+        """From the lowest round to the highest, as a share of the median; None where that has no sense."""
+        median = self.median
+        return (max(self.rounds) - min(self.rounds)) / median if median is not None and median > 0 else None
+
 
 Outcomes = dict[str, dict[str, Outcome]]  # by row and system
 Told = Callable[[str], None]

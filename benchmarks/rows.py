@@ -33,6 +33,9 @@ class Row(NamedTuple):
     unit: str
     goal: Goal | None  # None: shown because another row is read with it
 
+    def title(self, keys: int, watchers: int) -> str:
+        return self.what.format(keys=f"{keys:,}", watchers=f"{watchers:,}")
+
     @property
     def wanted(self) -> str:
         """The goal in words."""

@@ -112,7 +112,7 @@ def create_member(
     member = next(one for one in membership.members.values() if one.name == name)
     identity = Identity(cluster_id(membership.members), member.id, incarnation)
     meta = SnapshotMeta(GENESIS_INDEX, GENESIS_TERM, membership.configuration())
-    return _begin(files, folder, identity, machine, meta, segment_bytes)
+    return begin_member(files, folder, identity, machine, meta, segment_bytes)
 
 
 def join_member(
@@ -126,10 +126,10 @@ def join_member(
     """A member of a cluster that exists, on an empty folder. It knows `members`, so that it can answer them, and
     nothing else: no one voted it in yet, as far as it can tell."""
     machine = StateMachine(store, Membership(members))
-    return _begin(files, folder, identity, machine, SnapshotMeta(0, 0, Configuration()), segment_bytes)
+    return begin_member(files, folder, identity, machine, SnapshotMeta(0, 0, Configuration()), segment_bytes)
 
 
-def _begin(
+def begin_member(
     files: Files,
     folder: DataFolder,
     identity: Identity,

@@ -106,7 +106,7 @@ class Settings:
     initial_cluster_token: str = "etcd-cluster"
     heartbeat_interval_ms: int = 100
     election_timeout_ms: int = 1000
-    snapshot_count: int = 10_000  # entries between two snapshots
+    snapshot_count: int = 100_000  # entries between two snapshots
     max_snapshots: int = 5  # files kept; 0: all
     max_wals: int = 5  # files kept; 0: all
     event_history: int = 10_000  # events a watch may reach back

@@ -15,10 +15,8 @@ from kvctl.flags import Flag, Values
 from kvstore.client import (
     Client,
     ClientError,
-    DeadlineExceeded,
     InvalidEndpoint,
     InvalidTls,
-    KeyspaceError,
     Tls,
     Unreachable,
 )
@@ -36,11 +34,12 @@ DEFAULT_ENDPOINTS = "http://127.0.0.1:2379,http://127.0.0.1:4001"
 
 
 class Failure(Exception):
-    """Ends kvctl with `status`; the text goes to standard error as it is, and a line feed behind it."""
+    """Ends kvctl with `status`; the text goes to standard error as it is, and `end` behind it."""
 
-    def __init__(self, text: str, status: int = BAD_ARGUMENTS) -> None:
+    def __init__(self, text: str, status: int = BAD_ARGUMENTS, end: str = "\n") -> None:
         super().__init__(text)
         self.status = status
+        self.end = end
 
 
 class Command(NamedTuple):
@@ -178,10 +177,6 @@ class Context:
 
     def words_for(self, error: ClientError) -> str:
         """What etcdctl prints for an error of the cluster."""
-        if isinstance(error, KeyspaceError) and self.output == "json":
-            from kvctl.printing import error_json
-
-            return error_json(error)
         text = f"Error:  {error}"
         return f"{text}\n{error.detail}" if isinstance(error, Unreachable) else text
 
@@ -224,17 +219,3 @@ class Context:
 def _write(write: Callable[[bytes], int], flush: Callable[[], None], text: str) -> None:
     write(text.encode("utf-8", "surrogateescape"))
     flush()
-
-
-__all__ = [
-    "BAD_ARGUMENTS",
-    "BAD_AUTHENTICATION",
-    "BAD_CONNECTION",
-    "NOT_HEALTHY",
-    "SERVER_ERROR",
-    "Command",
-    "Context",
-    "DeadlineExceeded",
-    "Failure",
-    "Subcommand",
-]

@@ -97,7 +97,7 @@ class TwoForms(FlagError):
 
 
 def reorder(arguments: Sequence[str], flags: Sequence[Flag]) -> list[str]:
-    """Flags of the command that stand behind words come to the front, each with the word behind it.
+    """Flags of the command that stand behind words come to the front, each with what is behind it, and so does `--`.
 
     etcdctl does so, and does not look whether the flag takes a value: of `get a --sort b`, `b` comes to the front too,
     and is the key.
@@ -107,15 +107,21 @@ def reorder(arguments: Sequence[str], flags: Sequence[Flag]) -> list[str]:
     rest: list[str] = []
     value_follows = False
     for place, argument in enumerate(arguments):
-        if argument == "--":
-            rest += arguments[place:]
-            break
-        if value_follows and not argument.startswith("-"):
+        is_flag = (
+            len(argument) > 1
+            and argument.startswith("-")
+            and argument.removeprefix("-").removeprefix("-").partition("=")[0] in known
+        )
+        if value_follows and not is_flag:
             value_follows = False
             front.append(argument)
-        elif argument.startswith("-") and argument.removeprefix("-").removeprefix("-").partition("=")[0] in known:
+        elif is_flag:
             front.append(argument)
             value_follows = "=" not in argument
+        elif argument == "--":
+            front.append(argument)
+            rest += arguments[place + 1 :]
+            break
         else:
             rest.append(argument)
     return front + rest

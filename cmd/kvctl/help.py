@@ -6,10 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from kvctl.command import Command
 from kvctl.flags import HELP, SWITCH, Flag
-from kvctl.table import GLOBAL, TABLE
+from kvctl.table import GLOBAL, TABLE, VERSION_FLAG
 from kvstore.version import VERSION
-
-_VERSION_FLAG = Flag("version, v", "print the version")
 
 
 def of_program() -> str:
@@ -19,7 +17,7 @@ def of_program() -> str:
     lines += ["USAGE:", "   kvctl [global options] command [command options] [arguments...]", ""]
     lines += ["VERSION:", f"   {VERSION}", ""]
     lines += ["COMMANDS:", *_columns(commands), ""]
-    lines += ["GLOBAL OPTIONS:", *_options((*GLOBAL, HELP, _VERSION_FLAG)), ""]
+    lines += ["GLOBAL OPTIONS:", *_options((*GLOBAL, HELP, VERSION_FLAG)), ""]
     lines += ["EXAMPLE:", "   kvctl --endpoints http://127.0.0.1:2379 set /message hello"]
     return "\n".join(lines)
 

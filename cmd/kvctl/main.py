@@ -11,13 +11,11 @@ import sys
 from collections.abc import Sequence
 
 from kvctl.command import BAD_ARGUMENTS, BAD_AUTHENTICATION, SERVER_ERROR, Command, Context, Failure
-from kvctl.flags import Flag, TwoForms, Values, parse, reorder
-from kvctl.table import GLOBAL, find
+from kvctl.flags import TwoForms, Values, parse, reorder
+from kvctl.table import GLOBAL, VERSION_FLAG, find
 from kvstore.client import ClientError
 from kvstore.goflags import FlagError
 from kvstore.version import VERSION
-
-_VERSION_FLAG = Flag("version, v", "print the version")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _program(list(sys.argv[1:] if arguments is None else arguments))
     except Failure as failure:
-        _complain(str(failure))
+        _complain(str(failure), failure.end)
         return failure.status
     except BrokenPipeError:
         return _end_by(signal.SIGPIPE)
@@ -41,7 +39,7 @@ def _end_by(number: signal.Signals) -> int:
 
 def _program(arguments: list[str]) -> int:
     try:
-        options = parse(arguments, (*GLOBAL, _VERSION_FLAG))
+        options = parse(arguments, (*GLOBAL, VERSION_FLAG))
     except FlagError as error:
         return _wrong_usage(error, _program_help(), ". ")
     if options.switch("help"):
@@ -157,6 +155,6 @@ def _say(text: str) -> None:
     sys.stdout.buffer.flush()
 
 
-def _complain(text: str) -> None:
-    sys.stderr.buffer.write(text.encode("utf-8", "surrogateescape") + b"\n")
+def _complain(text: str, end: str = "\n") -> None:
+    sys.stderr.buffer.write((text + end).encode("utf-8", "surrogateescape"))
     sys.stderr.buffer.flush()

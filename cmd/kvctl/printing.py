@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from kvctl.command import Context
-from kvstore.client import KeyspaceError, Node, Response
+from kvstore.client import Node, Response
 
 
 def print_response(context: Context, response: Response) -> None:
@@ -45,11 +45,6 @@ def _extended(response: Response) -> Iterator[str]:
 def response_json(response: Response) -> str:
     previous = None if response.prev_node is None else _node(response.prev_node)
     return go_json({"action": response.action, "node": _node(response.node), "prevNode": previous})
-
-
-def error_json(error: KeyspaceError) -> str:
-    fields = {"errorCode": error.code, "message": error.message, "cause": error.cause, "index": error.index}
-    return go_json(fields)
 
 
 def _node(node: Node) -> dict[str, Any]:

@@ -9,9 +9,7 @@ from importlib import import_module
 from typing import NamedTuple
 
 from kvctl.command import Command
-from kvctl.flags import NUMBER, SECONDS, TEXT, Flag
-
-__all__ = ["GLOBAL", "NUMBER", "TABLE", "Entry", "find"]
+from kvctl.flags import SECONDS, TEXT, Flag
 
 
 class Entry(NamedTuple):
@@ -29,6 +27,8 @@ class Entry(NamedTuple):
 
 
 TABLE = (
+    Entry("backup", "kvctl.backup:BACKUP", "backup an etcd directory"),
+    Entry("cluster-health", "kvctl.cluster_health:CLUSTER_HEALTH", "check the health of the etcd cluster"),
     Entry("mk", "kvctl.write:MK", "make a new key with a given value"),
     Entry("mkdir", "kvctl.write:MKDIR", "make a new directory"),
     Entry("rm", "kvctl.write:RM", "remove a key or a directory"),
@@ -39,6 +39,13 @@ TABLE = (
     Entry("setdir", "kvctl.write:SETDIR", "create a new directory or update an existing directory TTL"),
     Entry("update", "kvctl.write:UPDATE", "update an existing key with a given value"),
     Entry("updatedir", "kvctl.write:UPDATEDIR", "update an existing directory"),
+    Entry("watch", "kvctl.watch:WATCH", "watch a key for changes"),
+    Entry("exec-watch", "kvctl.watch:EXEC_WATCH", "watch a key for changes and exec an executable"),
+    Entry("member", "kvctl.member:MEMBER", "member add, remove and list subcommands"),
+    Entry("user", "kvctl.auth:USER", "user add, grant and revoke subcommands"),
+    Entry("role", "kvctl.auth:ROLE", "role add, grant and revoke subcommands"),
+    Entry("auth", "kvctl.auth:AUTH", "overall auth controls"),
+    Entry("import", "kvctl.import_tree:IMPORT", "import a snapshot to a cluster"),
 )
 
 _OLDER = 'DEPRECATED - "--endpoints" should be used instead'
@@ -72,6 +79,9 @@ GLOBAL = (
     Flag("timeout", "connection timeout per request", SECONDS, 2.0, "2s"),
     Flag("total-timeout", "timeout for the command execution (except watch)", SECONDS, 5.0, "5s"),
 )
+
+
+VERSION_FLAG = Flag("version, v", "print the version")
 
 
 def find(name: str) -> Entry | None:

@@ -33,7 +33,7 @@ FLAGS = (
     Flag("name", "default", "Member", "Name of this member, unique in its cluster."),
     Flag("data-dir", "${name}.kvstore", "Member", "Folder for everything this member keeps on disk."),
     Flag("wal-dir", "", "Member", "Folder for the write-ahead log; empty: inside the data folder."),
-    Flag("snapshot-count", "10000", "Member", "Entries between two snapshots."),
+    Flag("snapshot-count", "100000", "Member", "Entries between two snapshots."),
     Flag("heartbeat-interval", "100", "Member", "Time between two heartbeats of the leader, in milliseconds."),
     Flag(
         "election-timeout",

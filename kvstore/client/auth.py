@@ -12,6 +12,7 @@ from kvstore.client.errors import InvalidAnswer, Refused
 from kvstore.client.response import NO_ETCD
 
 _PREFIX = "/v2/auth"
+_JSON = "application/json"
 
 
 class User(NamedTuple):
@@ -40,10 +41,14 @@ class Auth:
         _accept(await self.client.ask(Request("DELETE", _PREFIX + "/enable")))
 
     async def users(self) -> list[str]:
-        return [entry["user"] for entry in await self._list("users")]
+        answer = await self.client.ask(Request("GET", f"{_PREFIX}/users", content_type=_JSON))
+        return _names(_read(answer), "users", "user")
 
     async def roles(self) -> list[str]:
-        return [entry["role"] for entry in await self._list("roles")]
+        answer = await self.client.ask(Request("GET", f"{_PREFIX}/roles", content_type=_JSON))
+        if answer.status != 200:  # here alone, etcdctl does not read why
+            raise Refused(answer.status, f"unexpected status code {answer.status}")
+        return _names(_read(answer), "roles", "role")
 
     async def user(self, name: str) -> User:
         return _user(_read(await self.client.ask(Request("GET", f"{_PREFIX}/users/{name}"))))
@@ -84,11 +89,14 @@ class Auth:
 
     async def _put(self, kind: str, name: str, fields: dict[str, Any]) -> Answer:
         body = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogateescape")
-        return await self.client.ask(Request("PUT", f"{_PREFIX}/{kind}/{name}", "", body, "application/json"))
+        return await self.client.ask(Request("PUT", f"{_PREFIX}/{kind}/{name}", "", body, _JSON))
 
-    async def _list(self, kind: str) -> list[dict[str, Any]]:
-        request = Request("GET", f"{_PREFIX}/{kind}", content_type="application/json")
-        return _read(await self.client.ask(request)).get(kind) or []
+
+def _names(document: dict[str, Any], kind: str, field: str) -> list[str]:
+    try:
+        return [entry[field] for entry in document.get(kind) or ()]
+    except (KeyError, TypeError):
+        raise InvalidAnswer(NO_ETCD) from None
 
 
 def _patterns(read: Sequence[str], write: Sequence[str]) -> dict[str, Any]:

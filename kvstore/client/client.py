@@ -48,6 +48,8 @@ class Request(NamedTuple):
     body: bytes | None = None
     content_type: str = ""
     wait: bool = False
+    #: When no endpoint could do it, only the first one's error is told: etcdctl's way for `mk`, `mkdir` and `rm`.
+    one_shot: bool = False
     #: Told the X-Etcd-Index of the answer as soon as its head is there; what breaks later is then Interrupted.
     on_index: Callable[[int], None] | None = None
 
@@ -150,6 +152,8 @@ class Client:
                 continue
             self._move_on(endpoints, place)
             return answer
+        if request.one_shot:
+            raise errors[0]
         raise Unreachable(errors)
 
     def _move_on(self, endpoints: tuple[Endpoint, ...], place: int) -> None:
@@ -161,10 +165,23 @@ class Client:
         self._move_on(self._endpoints, self._pinned + 1)
 
     async def ask_one(self, endpoint: Endpoint, request: Request, sent: asyncio.Event) -> Answer:
-        """Asks this endpoint alone. Raises EndpointError."""
-        target = endpoint.target(request.path) + (f"?{request.query}" if request.query else "")
+        """Asks this endpoint alone; `sent` is set when it may know of the request. Raises EndpointError."""
+        target = self._target(endpoint, request)
         if self._trace is not None:
             self._trace(request.method, endpoint.full(target), request.body)
+        answer = await self._fetch(endpoint, target, request, sent)
+        if answer.status >= 500:
+            raise _server_error(endpoint, answer)
+        return answer
+
+    async def ask_anyhow(self, endpoint: Endpoint, request: Request) -> Answer:
+        """Asks this endpoint alone, and whatever status it answers is an answer. Raises EndpointError."""
+        return await self._fetch(endpoint, self._target(endpoint, request), request, asyncio.Event())
+
+    def _target(self, endpoint: Endpoint, request: Request) -> str:
+        return endpoint.target(request.path) + (f"?{request.query}" if request.query else "")
+
+    async def _fetch(self, endpoint: Endpoint, target: str, request: Request, sent: asyncio.Event) -> Answer:
         answer, head, begun = Answer(), asyncio.Event(), False
         asking = asyncio.ensure_future(
             self._exchange(endpoint, self._bytes(endpoint, target, request), answer, head, sent)
@@ -186,8 +203,6 @@ class Client:
             if not asking.done():
                 asking.cancel()
                 await asyncio.gather(asking, return_exceptions=True)
-        if answer.status >= 500:
-            raise _server_error(endpoint, answer)
         return answer
 
     async def _exchange(

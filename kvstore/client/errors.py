@@ -101,6 +101,5 @@ class OutcomeUnknown(ClientError):
     """
 
     def __init__(self, reason: ClientError) -> None:
-        said = reason.detail.splitlines()[-1] if isinstance(reason, Unreachable) else str(reason)
-        super().__init__(f"the outcome of the write is not known, it may have happened: {said}")
+        super().__init__(f"the outcome of the write is not known, it may have happened: {reason}")
         self.reason = reason

@@ -61,7 +61,9 @@ class Keys:
             form["ttl"] = str(ttl)
         if not directory and not refresh:
             form["value"] = value
-        return await self._ask(Request("PUT", _path(key), _encode(query), _encode(form).encode(), _FORM))
+        one_shot = prev_exist is False
+        request = Request("PUT", _path(key), _encode(query), _encode(form).encode(), _FORM, one_shot=one_shot)
+        return await self._ask(request)
 
     async def create_in_order(self, directory: str, value: str, *, ttl: int = 0) -> Response:
         """A new key in `directory`, its name greater than that of all made so before."""
@@ -82,7 +84,7 @@ class Keys:
             query["prevValue"] = prev_value
         if recursive:
             query["recursive"] = "true"
-        return await self._ask(Request("DELETE", _path(key), _encode(query), None, _FORM))
+        return await self._ask(Request("DELETE", _path(key), _encode(query), None, _FORM, one_shot=True))
 
     def watch(self, key: str, *, after_index: int = 0, recursive: bool = False) -> Watch:
         """Events of `key`, and with `recursive` of all below, from behind `after_index` on; 0: from now on."""

@@ -189,11 +189,13 @@ class Raft(State):
 
     # --- outputs -----------------------------------------------------------------------------------------------
 
-    def take_messages(self) -> list[Message]:
-        """What may leave at once, whatever the disk does."""
+    def take_messages(self, *, appends: bool = True) -> list[Message]:
+        """What may leave at once, whatever the disk does. Without `appends` those of a leader are not made yet, so that
+        what is still to come travels along."""
         if self.role is Role.LEADER:
             reads.start_round(self)
-            replication.fill(self)
+            if appends:
+                replication.fill(self)
         taken, self.messages = self.messages, []
         return taken
 

@@ -16,6 +16,8 @@ from itertools import accumulate
 from .config import ENTRY_OVERHEAD
 from .types import Entry, EntryKind, SnapshotMeta
 
+_new = tuple.__new__  # a NamedTuple made this way costs half, and every command makes one
+
 UNKNOWN_TERM = -1  # of an index that is compacted away or beyond the end; equals no term of any message
 
 
@@ -139,7 +141,7 @@ class Log:
         assert term >= self.last_term, "terms never fall along the log"
         first = self.last_index + 1
         plain = int(kind)
-        self._entries += [Entry(index, term, plain, payload) for index, payload in enumerate(payloads, first)]
+        self._entries += [_new(Entry, (index, term, plain, payload)) for index, payload in enumerate(payloads, first)]
         self._grow([len(payload) + ENTRY_OVERHEAD for payload in payloads])
         return first
 

@@ -155,7 +155,9 @@ auto-compaction-retention: "1"
 """
     )
     found = gather({"config-file": str(config)}, {})
-    assert found.settings == Settings(name="n1", data_dir=Path("n1.kvstore"), strict_reconfig_check=False)
+    assert found.settings == Settings(
+        name="n1", data_dir=Path("n1.kvstore"), snapshot_count=10_000, strict_reconfig_check=False
+    )
     assert [warning.partition(" has no effect")[0] for warning in found.warnings] == [
         f"{config}: auto-compaction-retention",
         f"{config}: log-outputs",
