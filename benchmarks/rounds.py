@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 
 from benchmarks.scenes import Scene, Sizes, Stage, Step
 from benchmarks.systems import ETCD_NAME, OURS, CannotMeasure
-from tests.cluster import ClusterError
+from tests.cluster import ROOT, ClusterError
 
 SYSTEMS = (OURS, ETCD_NAME)  # A B A B
+MAX_FAILURE_LETTERS = 200  # of what is told in the table
 _PROBLEMS = (CannotMeasure, ClusterError, OSError, TimeoutError, EOFError, http.client.HTTPException)
 
 
@@ -95,6 +96,7 @@ def _rows(step: Step, outcomes: Outcomes) -> Iterator[str]:
 
 
 def _in_one_line(problem: BaseException) -> str:
-    """A server that ended says why in the last line of its log."""
+    """A server that ended says why in the last line of its log. No path of this machine, and no traceback."""
     lines = [line for line in str(problem).splitlines() if line.strip()] or [repr(problem)]
-    return lines[0] if len(lines) == 1 else f"{lines[0]}: {lines[-1].partition(' | ')[2] or lines[-1]}"
+    said = lines[0] if len(lines) == 1 else f"{lines[0]}: {lines[-1].partition(' | ')[2] or lines[-1]}"
+    return said.partition(" traceback=")[0].replace(f"{ROOT}/", "")[:MAX_FAILURE_LETTERS]

@@ -130,7 +130,7 @@ def test_what_cannot_be_measured_is_reported_and_stops_nothing_else() -> None:
     @contextmanager
     def enter_in_vain(system: str, sizes: Sizes) -> Iterator[Stage]:
         played.append(f"not {system}")
-        raise ClusterError("n1 ended\nn1 | first\nn1 | no such flag")
+        raise ClusterError(f'n1 ended\nn1 | first\nn1 | cannot read {ROOT}/x traceback="Traceback ...')
         yield
 
     def fail(_stage: Stage) -> dict[str, float]:
@@ -142,7 +142,7 @@ def test_what_cannot_be_measured_is_reported_and_stops_nothing_else() -> None:
     )
     outcomes = measure(scenes, ["tls-put", "post", "get-64"], QUICK._replace(rounds=2), lambda _: None)
     assert played == ["not kvstored", "not etcd", "kvstored", "etcd", "kvstored", "etcd"]
-    assert outcomes["tls-put"][OURS] == Outcome([], "n1 ended: no such flag")
+    assert outcomes["tls-put"][OURS] == Outcome([], "n1 ended: cannot read x")
     assert outcomes["post"][ETCD_NAME] == Outcome([], "why")
     assert outcomes["get-64"] == {OURS: Outcome([7.0, 7.0]), ETCD_NAME: Outcome([7.0, 7.0])}
 

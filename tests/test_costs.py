@@ -37,7 +37,7 @@ TOGETHER = 64  # connections whose requests arrive in one turn of the loop
 LARGE_BYTES = 32 << 10
 
 #: Calls a request.
-CALLS = {"PUT": 450.0, "GET": 84.0, "64 PUTs": 137.0, "64 GETs": 66.0, "64 quorum GETs": 115.0}
+CALLS = {"PUT": 448.0, "GET": 82.0, "64 PUTs": 129.0, "64 GETs": 64.0, "64 quorum GETs": 111.0}
 #: Bytes at a time for each byte of the value. One copy more is too many.
 COPIES = {"PUT": 12.6, "GET": 2.7}
 
