@@ -17,17 +17,17 @@ from typing import Any
 import pytest
 
 from benchmarks import __main__ as bench
-from benchmarks import report
+from benchmarks import pauses, report
 from benchmarks.chart import advantage, goal, to_svg
 from benchmarks.failover import seconds_without_writes
-from benchmarks.filling import fill_for_load
+from benchmarks.filling import fill_for_load, fill_with_small_keys
 from benchmarks.load import h2load, wrk
 from benchmarks.report import Line, lines_of, to_json, to_markdown
 from benchmarks.rounds import Outcome, Outcomes, measure
 from benchmarks.rows import NAMES, ROWS
 from benchmarks.scenes import QUICK, SCENES, Scene, Sizes, Stage, Step
 from benchmarks.systems import ETCD_NAME, OURS, CannotMeasure
-from tests.cluster import ROOT, Cluster, ClusterError, Member
+from tests.cluster import KVSTORED, ROOT, Cluster, ClusterError, Member
 
 needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
 needs_h2load = pytest.mark.skipif(shutil.which("h2load") is None, reason="h2load is not installed")
@@ -211,3 +211,15 @@ def test_a_leader_is_killed_and_comes_back(tmp_path: Path) -> None:
     with Cluster.of(3, tmp_path) as cluster:
         assert 0 < seconds_without_writes(cluster) < 20
         assert len(cluster.running) == 3
+
+
+def test_pauses_are_told_from_what_is_usual(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(pauses, "WARM_UP_SECONDS", 0.1)
+    with Cluster.of(1, tmp_path, (*KVSTORED, "--snapshot-count=50")) as cluster:
+        (member,) = cluster.members
+        with pytest.raises(CannotMeasure, match=r"a client met .* refused"):  # there is no key to read
+            pauses.longest_usually(member, 10)
+        fill_with_small_keys(member, 1)
+        assert 0 < pauses.longest_meanwhile(member) < 10
+        with pytest.raises(CannotMeasure, match="a snapshot was taken"):
+            pauses.longest_usually(member, 1)
