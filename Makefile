@@ -25,8 +25,8 @@ run: $(READY)  ## serve a single member on 127.0.0.1:2379, data in run/default
 	@mkdir -p run
 	@exec $(BIN)/kvstored --data-dir run/default $(ARGS)
 
-cluster: $(READY)  ## serve three members on 127.0.0.1:2379, :22379 and :32379, data in run/cluster
-	@exec $(BIN)/python -m tests.cluster
+cluster: $(READY)  ## serve three members on 127.0.0.1:2379, :22379 and :32379, data in run/cluster; TLS=1: mutual TLS
+	@exec $(BIN)/python -m tests.cluster $(if $(TLS),--tls)
 
 check: $(READY) lock-check  ## ruff, mypy, layering, pinned versions
 	@$(BIN)/ruff check --quiet .

@@ -142,6 +142,23 @@ def hosts_of(certificate: x509.Certificate) -> list[str]:
     ]
 
 
+def usage_of(certificate: x509.Certificate) -> Usage | None:
+    """None: an authority's, or of none of the kinds that are made here."""
+    try:
+        usages = set(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
+    except x509.ExtensionNotFound:
+        return None
+    return next((usage for usage in Usage if set(usage.value) == usages), None)
+
+
+def revoked_serials(crl_pem: bytes) -> list[int]:
+    """Raises CertificateError."""
+    try:
+        return [one.serial_number for one in x509.load_pem_x509_crl(crl_pem)]
+    except ValueError as problem:
+        raise CertificateError(f"cannot be read: {problem}") from None
+
+
 # --- the parts ----------------------------------------------------------------------------------------------------
 
 

@@ -70,6 +70,11 @@ class Tls(NamedTuple):
             *("--peer-trusted-ca-file", ca, "--peer-client-cert-auth"),
         )
 
+    def for_curl(self, folder: Path) -> str:
+        """curl's options, with paths as they are seen from `folder`."""
+        paths = [path.relative_to(folder) for path in (self.authority, *self.client)]
+        return "--cacert {} --cert {} --key {}".format(*paths)
+
     def context(self) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=self.authority)
         context.load_cert_chain(*self.client)
@@ -303,27 +308,38 @@ _PORTS = (Ports(2379, 2380), Ports(22379, 22380), Ports(32379, 32380))
 _TRY = """
 Three members serve on {urls}. Try:
 
-  curl -L {first}/v2/keys/message -XPUT -d value=hello
-  curl -L {second}/v2/keys/message
-  curl -L '{third}/v2/keys/message?wait=true'      # waits for the next change
-  curl -L {second}/health
+  curl {files}-L {first}/v2/keys/message -XPUT -d value=hello
+  curl {files}-L {second}/v2/keys/message
+  curl {files}-L '{third}/v2/keys/message?wait=true'      # waits for the next change
+  curl {files}-L {second}/health
 
 Data and logs are in {folder}. Ctrl-C stops all three.
 """
 
 
-def main() -> int:
+def main(with_tls: bool = False) -> int:
     """Three members on the usual ports until Ctrl-C; exit status 1 when they cannot start."""
-    folder = ROOT / "run" / "cluster"
-    cluster = Cluster([Member(f"n{i + 1}", folder, "127.0.0.1", ports, KVSTORED) for i, ports in enumerate(_PORTS)])
+    folder = ROOT / "run" / ("cluster-tls" if with_tls else "cluster")
     signal.signal(signal.SIGTERM, _interrupt)
     try:
+        tls = certificates(folder / "certs") if with_tls else None
+        cluster = Cluster(
+            [Member(f"n{i + 1}", folder, "127.0.0.1", ports, KVSTORED, tls) for i, ports in enumerate(_PORTS)]
+        )
         with _shown(cluster):
             cluster.wait_until_healthy()
             urls = [member.client_url for member in cluster.members]
             first, second, third = urls
-            place = folder.relative_to(ROOT)
-            print(_TRY.format(urls=", ".join(urls), first=first, second=second, third=third, folder=place), flush=True)
+            files = "" if tls is None else f"{tls.for_curl(ROOT)} "
+            text = _TRY.format(
+                urls=", ".join(urls),
+                first=first,
+                second=second,
+                third=third,
+                folder=folder.relative_to(ROOT),
+                files=files,
+            )
+            print(text, flush=True)
             for member in cluster.members:
                 assert member.process is not None
                 member.process.wait()
@@ -333,6 +349,29 @@ def main() -> int:
         print(f"make cluster: {str(problem).splitlines()[0]}", file=sys.stderr)
         return 1
     return 1  # all have ended by themselves
+
+
+def certificates(folder: Path) -> Tls:
+    """Made by kvctl, once, for members on 127.0.0.1; what is about to end is renewed."""
+    commands = {
+        "ca": ("init",),
+        "server": ("server", "127.0.0.1", "localhost"),
+        "peer": ("peer", "127.0.0.1"),
+        "client-root": ("client", "root"),
+    }
+    for file, (command, *words) in commands.items():
+        if not (folder / f"{file}.crt").exists():
+            _kvctl("certs", command, "--dir", str(folder), *words)
+    _kvctl("certs", "renew", "--dir", str(folder))
+    pairs = (Pair(folder / f"{file}.crt", folder / f"{file}.key") for file in ("server", "peer", "client-root"))
+    return Tls(folder / "ca.crt", *pairs)
+
+
+def _kvctl(*arguments: str) -> None:
+    try:
+        subprocess.run((sys.executable, "-m", "kvctl", *arguments), env=environment(), check=True)
+    except subprocess.CalledProcessError as problem:
+        raise ClusterError(f"kvctl {' '.join(arguments)} ended with status {problem.returncode}") from None
 
 
 @contextlib.contextmanager
@@ -374,4 +413,4 @@ def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(with_tls="--tls" in sys.argv[1:]))

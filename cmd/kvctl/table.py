@@ -45,6 +45,7 @@ TABLE = (
     Entry("user", "kvctl.auth:USER", "user add, grant and revoke subcommands"),
     Entry("role", "kvctl.auth:ROLE", "role add, grant and revoke subcommands"),
     Entry("auth", "kvctl.auth:AUTH", "overall auth controls"),
+    Entry("certs", "kvctl.certs:CERTS", "make an authority and certificates for servers, clients and peers"),
     Entry("import", "kvctl.import_tree:IMPORT", "import a snapshot to a cluster"),
 )
 

@@ -1,0 +1,307 @@
+"""`certs init|server|client|peer|renew|revoke|show`: an authority in a folder, and certificates that it issues.
+
+Everything is a file for its owner alone: `ca.crt`, `ca.key` and `ca.crl` of the authority, `NAME.crt` and `NAME.key` of
+each certificate. Talks to no server.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+
+from kvctl.command import Command, Context, Failure, Subcommand
+from kvctl.flags import NUMBER, TEXT, Flag
+from kvstore.certificates import (
+    AUTHORITY_DAYS,
+    LEAF_DAYS,
+    CertificateError,
+    Issued,
+    Usage,
+    authority,
+    common_name,
+    hosts_of,
+    issue,
+    load,
+    revocation_list,
+    revoked_serials,
+    usage_of,
+)
+
+DEFAULT_HOSTS = ("localhost", "127.0.0.1", "::1")
+RENEW_DAYS = 30
+AUTHORITY = "ca"
+
+
+class Folder:
+    """Where the files are. Every failure is a Failure that names the file."""
+
+    def __init__(self, path: Path, force: bool) -> None:
+        self.path = path
+        self._force = force
+
+    @property
+    def authority(self) -> Issued:
+        if not self.certificate(AUTHORITY).exists():
+            raise Failure(f"Error:  there is no {self.certificate(AUTHORITY)}; make it by: kvctl certs init")
+        return self.load(AUTHORITY)
+
+    def certificate(self, name: str) -> Path:
+        return self.path / f"{name}.crt"
+
+    def load(self, name: str) -> Issued:
+        path = self.certificate(name)
+        try:
+            return load(path.read_bytes(), path.with_suffix(".key").read_bytes())
+        except OSError as error:
+            raise Failure(f"Error:  {error.filename}: {error.strerror}") from None
+        except CertificateError as error:
+            raise Failure(f"Error:  {path} and its key: {error}") from None
+
+    def store(self, name: str, issued: Issued) -> Path:
+        """The key first: a server that sees the pair in between takes neither yet."""
+        path = self.certificate(name)
+        held = [one for one in (path, path.with_suffix(".key")) if one.exists()]
+        if held and not self._force:
+            raise Failure(f"Error:  {held[0]} exists; --force overwrites it")
+        self.write(path.with_suffix(".key"), issued.key_pem)
+        self.write(path, issued.certificate_pem)
+        return path
+
+    def write(self, path: Path, octets: bytes) -> None:
+        """As a whole, or not at all."""
+        part = path.with_name(f".{path.name}.part")
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            part.unlink(missing_ok=True)
+            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(octets)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        except OSError as error:
+            raise Failure(f"Error:  {path}: {error.strerror}") from None
+
+    def names(self) -> list[str]:
+        """Of all certificates but the authority's."""
+        try:
+            return sorted(path.stem for path in self.path.glob("*.crt") if path.stem != AUTHORITY)
+        except OSError as error:
+            raise Failure(f"Error:  {self.path}: {error.strerror}") from None
+
+
+def _folder(context: Context, force: bool | None = None) -> Folder:
+    return Folder(Path(context.flags.text("dir")), context.flags.switch("force") if force is None else force)
+
+
+def _days(context: Context) -> int:
+    if (days := context.flags.number("days")) < 1:
+        raise Failure("Error:  --days must be at least 1")
+    return days
+
+
+def _made(make: Callable[[], Issued]) -> Issued:
+    try:
+        return make()
+    except CertificateError as error:
+        raise Failure(f"Error:  {error}") from None
+
+
+def _init(context: Context) -> None:
+    if context.words:
+        raise Failure("Error:  no arguments accepted")
+    days = _days(context)
+    issued = _made(lambda: authority(context.flags.text("name"), days))
+    folder = _folder(context)
+    path = folder.store(AUTHORITY, issued)
+    folder.write(path.with_suffix(".crl"), revocation_list(issued, [], days))
+    context.say(f"{path}: trust this one (--trusted-ca-file, --ca-file); keep {path.with_suffix('.key')} to yourself")
+
+
+def _server(context: Context) -> None:
+    _issue(context, "server", Usage.SERVER, context.words)
+
+
+def _peer(context: Context) -> None:
+    _issue(context, "peer", Usage.PEER, context.words)
+
+
+def _issue(context: Context, kind: str, usage: Usage, hosts: Iterable[str]) -> None:
+    name = context.flags.text("name")
+    hosts = list(hosts) or [*DEFAULT_HOSTS, *filter(None, [socket.gethostname()])]
+    _store(context, f"{kind}-{name}" if name else kind, name or kind, hosts, usage)
+
+
+def _client(context: Context) -> None:
+    if len(context.words) != 1:
+        raise Failure("Error:  provide the name of one user")
+    _store(context, f"client-{context.words[0]}", context.words[0], [], Usage.CLIENT)
+
+
+def _store(context: Context, file: str, name: str, hosts: list[str], usage: Usage) -> None:
+    if "/" in file or "\0" in file:
+        raise Failure(f"Error:  {name!r} cannot be the name of a file")
+    folder = _folder(context)
+    by = folder.authority
+    issued = _made(lambda: issue(by, name, hosts, usage, _days(context)))
+    context.say(_line(folder.store(file, issued), issued.certificate))
+
+
+def _renew(context: Context) -> None:
+    """With a new key, and for as many days as before."""
+    folder = _folder(context, force=True)
+    by = folder.authority
+    names = [Path(word).stem for word in context.words] or list(_ending(folder, context.flags.number("within")))
+    for name in names:
+        held = folder.load(name).certificate
+        usage = usage_of(held)
+        if usage is None or name == AUTHORITY:
+            raise Failure(f"Error:  {folder.certificate(name)} is no certificate of a server, client or peer")
+        length = held.not_valid_after_utc - held.not_valid_before_utc
+        days = context.flags.number("days") or round(length / timedelta(days=1))
+        issued = _made(lambda: issue(by, common_name(held), hosts_of(held), usage, days))  # noqa: B023  called at once
+        context.say(_line(folder.store(name, issued), issued.certificate))
+    if not names:
+        context.say(f"none ends within {context.flags.number('within')} days")
+
+
+def _ending(folder: Folder, days: int) -> Iterator[str]:
+    for name in folder.names():
+        end = folder.load(name).certificate.not_valid_after_utc
+        if end - datetime.now(UTC) < timedelta(days=days):
+            yield name
+
+
+def _revoke(context: Context) -> None:
+    if not context.words:
+        raise Failure("Error:  provide the names of certificates")
+    folder = _folder(context, force=True)
+    by = folder.authority
+    path = folder.certificate(AUTHORITY).with_suffix(".crl")
+    try:
+        serials = set(revoked_serials(path.read_bytes())) if path.exists() else set()
+    except (OSError, CertificateError) as error:
+        raise Failure(f"Error:  {path}: {error}") from None
+    for word in context.words:
+        serials.add(_read(folder.certificate(Path(word).stem)).serial_number)
+    left = by.certificate.not_valid_after_utc - datetime.now(UTC)
+    folder.write(path, revocation_list(by, sorted(serials), left / timedelta(days=1)))
+    context.say(f"{path}: {len(serials)} revoked (--client-crl-file, --peer-crl-file)")
+
+
+def _show(context: Context) -> None:
+    folder = _folder(context, force=False)
+    paths = [Path(word) for word in context.words]
+    if not paths:
+        found = [folder.certificate(name) for name in (AUTHORITY, *folder.names())]
+        paths = [path for path in found if path.exists()]
+    if not paths:
+        raise Failure(f"Error:  there are no certificates in {folder.path}")
+    for path in paths:
+        context.say(_line(path, _read(path)))
+
+
+def _read(path: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except OSError as error:
+        raise Failure(f"Error:  {path}: {error.strerror}") from None
+    except ValueError:
+        raise Failure(f"Error:  {path} holds no certificate that can be read (PEM)") from None
+
+
+def _line(path: Path, certificate: x509.Certificate) -> str:
+    usage = usage_of(certificate)
+    left = (certificate.not_valid_after_utc - datetime.now(UTC)) / timedelta(days=1)
+    fields = {
+        "use": "authority" if usage is None else usage.name.lower(),
+        "name": common_name(certificate),
+        "hosts": ",".join(hosts_of(certificate)) or "-",
+        "ends": f"{certificate.not_valid_after_utc:%Y-%m-%d}",
+        "days": f"{left:.0f}",
+        "serial": f"{certificate.serial_number:x}",
+    }
+    return f"{path}: " + " ".join(f"{field}={value}" for field, value in fields.items())
+
+
+_DIR = Flag("dir", "folder of the authority and its certificates", TEXT, "certs", '"certs"')
+_FORCE = Flag("force", "overwrite what exists")
+_DAYS = Flag("days", "how long it is valid", NUMBER, LEAF_DAYS, str(LEAF_DAYS))
+_NAME = Flag("name", "name of the member; becomes part of the file's name", TEXT)
+_HOSTS = """HOST are the names and addresses that it is good for; without one: localhost, 127.0.0.1, ::1 and the
+   name of this machine."""
+
+CERTS = Command(
+    subcommands=(
+        Subcommand(
+            "init",
+            "make an authority",
+            Command(
+                _init,
+                usage=" ",
+                flags=(
+                    _DIR,
+                    Flag("name", "name of the authority", TEXT, "kvstored authority", '"kvstored authority"'),
+                    Flag("days", "how long it is valid", NUMBER, AUTHORITY_DAYS, str(AUTHORITY_DAYS)),
+                    _FORCE,
+                ),
+            ),
+        ),
+        Subcommand(
+            "server",
+            "issue a certificate with which a member serves clients",
+            Command(
+                _server,
+                usage="[HOST...]",
+                flags=(_DIR, _NAME, _DAYS, _FORCE),
+                description=_HOSTS,
+                example="kvctl certs server --name n1 10.0.0.1 n1.example.com",
+            ),
+        ),
+        Subcommand(
+            "client",
+            "issue a certificate with which a client logs in",
+            Command(_client, usage="<user>", flags=(_DIR, _DAYS, _FORCE), example="kvctl certs client alice"),
+        ),
+        Subcommand(
+            "peer",
+            "issue a certificate with which a member speaks with the others",
+            Command(
+                _peer,
+                usage="[HOST...]",
+                flags=(_DIR, _NAME, _DAYS, _FORCE),
+                description=_HOSTS,
+                example="kvctl certs peer --name n1 10.0.0.1",
+            ),
+        ),
+        Subcommand(
+            "renew",
+            "issue certificates anew, with new keys",
+            Command(
+                _renew,
+                usage="[NAME...]",
+                flags=(
+                    _DIR,
+                    Flag(
+                        "within", "without names: those that end in so many days", NUMBER, RENEW_DAYS, str(RENEW_DAYS)
+                    ),
+                    Flag("days", "how long they are valid; 0: as long as before", NUMBER),
+                ),
+            ),
+        ),
+        Subcommand(
+            "revoke",
+            "write certificates into the authority's list of revoked ones",
+            Command(_revoke, usage="<NAME...>", flags=(_DIR,), example="kvctl certs revoke client-alice"),
+        ),
+        Subcommand(
+            "show",
+            "show certificates, and when they end",
+            Command(_show, usage="[FILE...]", flags=(_DIR,)),
+        ),
+    )
+)
