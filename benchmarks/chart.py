@@ -13,7 +13,8 @@ from xml.sax.saxutils import escape
 from benchmarks.report import Line
 
 WIDTH = 960
-LABELS = 400  # width of the column of names
+LABELS = 410  # width of the column of names
+LETTER = 6.2  # width of one of its letters, about
 FIGURES = 150  # of the column of values on the right
 MARGIN = 20
 TOP = 92

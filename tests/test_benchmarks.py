@@ -18,14 +18,14 @@ import pytest
 
 from benchmarks import __main__ as bench
 from benchmarks import pauses, report
-from benchmarks.chart import advantage, goal, to_svg
+from benchmarks.chart import LABELS, LETTER, advantage, goal, to_svg
 from benchmarks.failover import seconds_without_writes
 from benchmarks.filling import fill_for_load, fill_with_small_keys
 from benchmarks.load import h2load, wrk
 from benchmarks.report import Line, lines_of, to_json, to_markdown
 from benchmarks.rounds import Outcome, Outcomes, measure
 from benchmarks.rows import NAMES, ROWS
-from benchmarks.scenes import QUICK, SCENES, Scene, Sizes, Stage, Step
+from benchmarks.scenes import FULL, QUICK, SCENES, Scene, Sizes, Stage, Step
 from benchmarks.systems import ETCD_NAME, OURS, CannotMeasure
 from tests.cluster import KVSTORED, ROOT, Cluster, ClusterError, Member
 
@@ -117,6 +117,11 @@ def test_the_chart_has_a_bar_and_a_goal_for_each_row_that_is_judged() -> None:
     assert worse[1] + worse[2] == pytest.approx(same)  # worse grows to the left
     assert worse[2] == pytest.approx(better[2] / 2, abs=0.2)  # half as good, and four times as good
     assert "not measured" in {text.text for text in page.iter("{http://www.w3.org/2000/svg}text")}
+
+
+def test_every_name_fits_the_chart() -> None:
+    longest = max((row.title(FULL.keys, FULL.watchers) for row in ROWS), key=len)
+    assert len(longest) * LETTER < LABELS, longest
 
 
 def test_what_cannot_be_measured_is_reported_and_stops_nothing_else() -> None:
