@@ -53,19 +53,20 @@ class Pair(NamedTuple):
 
 
 class Tls(NamedTuple):
-    """With what a member listens and dials, and with what it is asked; mutual on both sides."""
+    """With what a member listens and dials, and with what it is asked; mutual, or between members alone."""
 
     authority: Path
     server: Pair
     peer: Pair
     client: Pair
+    asks_clients: bool = True
 
     @property
     def flags(self) -> tuple[str, ...]:
         ca = str(self.authority)
         return (
             *("--cert-file", str(self.server.cert), "--key-file", str(self.server.key)),
-            *("--trusted-ca-file", ca, "--client-cert-auth"),
+            *(("--trusted-ca-file", ca, "--client-cert-auth") if self.asks_clients else ()),
             *("--peer-cert-file", str(self.peer.cert), "--peer-key-file", str(self.peer.key)),
             *("--peer-trusted-ca-file", ca, "--peer-client-cert-auth"),
         )
@@ -363,8 +364,8 @@ def certificates(folder: Path) -> Tls:
         if not (folder / f"{file}.crt").exists():
             _kvctl("certs", command, "--dir", str(folder), *words)
     _kvctl("certs", "renew", "--dir", str(folder))
-    pairs = (Pair(folder / f"{file}.crt", folder / f"{file}.key") for file in ("server", "peer", "client-root"))
-    return Tls(folder / "ca.crt", *pairs)
+    server, peer, root = (Pair(folder / f"{file}.crt", folder / f"{file}.key") for file in list(commands)[1:])
+    return Tls(folder / "ca.crt", server, peer, root)
 
 
 def _kvctl(*arguments: str) -> None:

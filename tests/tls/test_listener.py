@@ -14,6 +14,7 @@ from typing import cast
 import pytest
 
 from kvstore.certificates import Usage, issue
+from kvstore.ciphers import SUITES
 from kvstore.settings import TlsSettings
 from kvstore.tls import checks, listener, refusals
 from kvstore.tls.credentials import Credentials
@@ -59,7 +60,11 @@ class Scene:
 
 @contextlib.asynccontextmanager
 async def listening(
-    pki: Pki, caplog: pytest.LogCaptureFixture, tls: TlsSettings | None = None, side: str = "client"
+    pki: Pki,
+    caplog: pytest.LogCaptureFixture,
+    tls: TlsSettings | None = None,
+    side: str = "client",
+    policy: Policy = POLICY,
 ) -> AsyncIterator[Scene]:
     server = pki.issue("listener", HOSTS, Usage.PEER)
     asked = tls or TlsSettings(trusted_ca_file=pki.ca_file)
@@ -72,7 +77,7 @@ async def listening(
         allowed_hostname=asked.allowed_hostname,
         skip_address_check=asked.skip_address_check,
     )
-    held = Credentials(side, with_pair, POLICY)
+    held = Credentials(side, with_pair, policy)
     port = await listen_tls(Echo, "127.0.0.1", 0, 100, held)
     try:
         yield Scene(pki, server, held, port, caplog)
@@ -148,6 +153,34 @@ async def test_the_log_takes_so_many_lines_and_counts_the_rest(
         caplog.clear()
     assert caplog.records[0].getMessage() == "refuses a connection: too many to tell each"
     assert caplog.records[0].__dict__["fields"]["more"] == 2
+
+
+async def test_the_least_version_may_be_raised(pki: Pki, caplog: pytest.LogCaptureFixture) -> None:
+    context = pki.context(pki.issue("good"))
+    async with listening(pki, caplog, policy=Policy((), "TLS1.3")) as scene:
+        assert await echo(scene, context) == b"hello"
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        assert await echo(scene, context) == b""
+        assert scene.told == ["it wants a version of TLS below --tls-min-version"]
+
+
+async def test_cipher_suites_by_go_names(pki: Pki, caplog: pytest.LogCaptureFixture) -> None:
+    suite = "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305"
+    context = pki.context(pki.issue("good"))
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    async with listening(pki, caplog, policy=Policy((suite, "TLS_AES_128_GCM_SHA256"), "TLS1.2")) as scene:
+        _, writer = await scene.connect(context)
+        assert writer.get_extra_info("cipher")[0] == SUITES[suite]
+        writer.close()
+        await writer.wait_closed()
+        context.set_ciphers("ECDHE-ECDSA-AES128-GCM-SHA256")
+        assert await echo(scene, context) == b""
+        await scene.until(lambda: scene.told == ["no cipher suite in common"])
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_openssl_knows_every_suite(suite: str) -> None:
+    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ciphers(SUITES[suite])
 
 
 async def test_an_address_in_use_is_told(pki: Pki, caplog: pytest.LogCaptureFixture) -> None:
