@@ -76,23 +76,38 @@ class NodeDisk:
     ) -> None:
         streamed, self._streamed = self._streamed, set()
 
-        def mark() -> None:
-            self._wal.mark_snapshot(meta)
-            if self._max_snapshots:
-                oldest = self._snapshots.purge(self._max_snapshots, streamed)
-                if self._max_wals:
-                    for name in self._wal.purge(oldest, self._max_wals):
-                        log.debug("removed a segment of the log that nothing needs", segment=name)
-
         def save() -> None:
             began = perf_counter()
             self._snapshots.save(meta, self._paced(frozen.chunks()))
             self.save_seconds.observe(perf_counter() - began)
 
+        def marked(_: None) -> None:
+            done()
+            if self._max_snapshots:
+                self._purge(streamed)
+
         self._lanes.bulk(
             save,
-            lambda _: self._lanes.log(mark, lambda _: done()),
+            lambda _: self._lanes.log(lambda: self._wal.mark_snapshot(meta), marked),
             lambda problem: failed(str(problem)),
+        )
+
+    def _purge(self, streamed: set[int]) -> None:
+        """Removes what the last mark made superfluous: first old snapshots, in the bulk lane since a large file takes
+        its time to go, then the segments that only those needed."""
+
+        def purge_log(oldest: int) -> None:
+            for name in self._wal.purge(oldest, self._max_wals):
+                log.debug("removed a segment of the log that nothing needs", segment=name)
+
+        def purged(oldest: int) -> None:
+            if self._max_wals:
+                self._lanes.log(lambda: purge_log(oldest), lambda _: None)
+
+        self._lanes.bulk(
+            lambda: self._snapshots.purge(self._max_snapshots, streamed),
+            purged,
+            lambda problem: log.error("cannot remove old snapshots", why=str(problem)),
         )
 
     def _paced(self, chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -26,7 +26,7 @@ MAGIC = b"kvst-snp"
 MAX_CHUNK = 64 << 20
 """Bytes. A reader never holds more than this, whatever a damaged length says."""
 MAX_META = 1 << 20
-SYNC_EVERY = 8 << 20
+SYNC_EVERY = 1 << 20
 """Bytes between two syncs of a file that is being written, so that no single one holds the log's own up for long."""
 
 _HEAD = struct.Struct("<8sIQI")

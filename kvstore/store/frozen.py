@@ -13,7 +13,8 @@ from typing import Any, TypeAlias
 from kvstore.store.errors import UnreadableSnapshot
 from kvstore.store.events import ACTIONS, Event, NodeView
 from kvstore.store.history import HISTORY_BYTES, History
-from kvstore.store.tree import ROOT, Node, Tree, parent_of
+from kvstore.store.nodes import FrozenNodes
+from kvstore.store.tree import ROOT, Tree, parent_of
 
 CHUNK_ROWS = 200  # rows in one chunk: about a fifth of a millisecond of work for who reads it
 
@@ -24,21 +25,21 @@ class Frozen:
     """The store as it was at `index`. Nothing in it changes any more.
 
     Chunks hold rows in this order: (index, number of nodes, number of events); for each node
-    (key, value, created, modified, expiration), parents before their children; for each event of the history,
+    (key, value, created, modified, expiration), in any order; for each event of the history,
     from the oldest, (number of the action, is_refresh, node, previous or None), both as the first seven fields
     of a NodeView.
     """
 
     __slots__ = ("_events", "_nodes", "index")
 
-    def __init__(self, index: int, nodes: dict[bytes, Node], events: list[Event]) -> None:
+    def __init__(self, index: int, nodes: FrozenNodes, events: list[Event]) -> None:
         self.index = index
         self._nodes = nodes
         self._events = events
 
     def chunks(self, rows: int = CHUNK_ROWS) -> Iterator[list[Row]]:
         yield [(self.index, len(self._nodes), len(self._events))]
-        nodes = ((key, *node) for key, node in self._nodes.items())
+        nodes = ((key, *node) for key, node in self._nodes)
         while chunk := list(islice(nodes, rows)):
             yield chunk
         events = map(_event_row, self._events)
@@ -60,7 +61,10 @@ def thaw(
         raise UnreadableSnapshot("it is empty")
     index, node_count, event_count = header
     tree = Tree()
-    _thaw_nodes(tree, islice(rows, node_count))
+    try:
+        _thaw_nodes(tree, islice(rows, node_count))
+    except (TypeError, ValueError):
+        raise UnreadableSnapshot("a row that is no node's") from None
     if len(tree.nodes) != node_count:
         raise UnreadableSnapshot(f"{len(tree.nodes)} nodes instead of {node_count}")
     history = History(history_limit, history_bytes, start=index - event_count + 1)
@@ -76,16 +80,22 @@ def thaw(
 def _thaw_nodes(tree: Tree, rows: Iterator[Sequence[Any]]) -> None:
     nodes, children = tree.nodes, tree.children
     for key, value, created, modified, expiration in rows:
-        if value is None:
+        if value is None and key not in children:
             children[key] = {}
         if expiration is not None:
             tree.deadlines.add(key, expiration)
         if key != ROOT:
-            siblings = children.get(parent_of(key))
+            parent = parent_of(key)
+            siblings = children.get(parent)
             if siblings is None:
-                raise UnreadableSnapshot(f"{key!r} comes before its directory")
+                siblings = children[parent] = {}
             siblings[key] = None
-        nodes[key] = (value, created, modified, expiration)
+        # most nodes were never changed: one number instead of two equal ones
+        nodes[key] = (value, created, created if modified == created else modified, expiration)
+    for directory in children:
+        node = nodes.get(directory)
+        if node is None or node[0] is not None:
+            raise UnreadableSnapshot(f"{directory!r} has children and is no directory")
 
 
 def _event_row(event: Event) -> Row:

@@ -36,6 +36,7 @@ from kvstore.store.events import (
     NodeView,
 )
 from kvstore.store.history import HISTORY_BYTES, History
+from kvstore.store.nodes import Node
 from kvstore.store.operations import (
     CompareAndDelete,
     CompareAndSwap,
@@ -47,7 +48,7 @@ from kvstore.store.operations import (
     Set,
     Update,
 )
-from kvstore.store.tree import ROOT, Node, Tree, view
+from kvstore.store.tree import ROOT, Tree, view
 from kvstore.store.watchers import Watcher, Watchers
 
 HISTORY_LIMIT = 10_000  # events; etcd keeps 1000
@@ -107,7 +108,7 @@ class Store:
     def get(self, key: bytes, recursive: bool, sort: bool, now: int) -> NodeView:
         """A file, or a directory with its children (`recursive`: its subtree); `now` only tells the ttl left.
 
-        Raises KeyNotFound, NotADirectory. Unsorted children come in the order of their creation.
+        Raises KeyNotFound, NotADirectory. Unsorted children come in any order, as with etcd.
         """
         counts = self.counts
         counts.gets += 1
@@ -144,9 +145,9 @@ class Store:
     # --- snapshots ----------------------------------------------------------------------------------------------
 
     def freeze(self) -> frozen.Frozen:
-        """A picture of this moment, history included, without the watchers. Copies pointers only."""
+        """A picture of this moment, history included, without the watchers. Copies no node."""
         history = self._history
-        return frozen.Frozen(self.index, self._tree.nodes.copy(), history.since(history.oldest))
+        return frozen.Frozen(self.index, self._tree.nodes.freeze(), history.since(history.oldest))
 
     @classmethod
     def restore(

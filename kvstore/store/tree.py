@@ -1,22 +1,15 @@
-"""The nodes: one flat dict by full key, beside it the children of each directory.
+"""The tree: all nodes by full key, beside them the children of each directory.
 
-A node is replaced, never changed, so a copy of the dict is a consistent picture that another thread may read. The
-tree knows keys, directories and deadlines; it knows no index of its own, no events and no v2 semantics.
+It knows keys, directories and deadlines; it knows no index of its own, no events and no v2 semantics.
 """
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
 from kvstore.store.deadlines import Deadlines, seconds_left
 from kvstore.store.events import NodeView
+from kvstore.store.nodes import Node, Nodes
 
 ROOT = b"/"
-
-# (value, created, modified, expiration). value None: a directory; expiration in ns since the epoch, None:
-# permanent. A plain tuple, because the garbage collector stops tracking plain tuples of atoms, and a pause over a
-# million nodes would be felt.
-Node: TypeAlias = tuple[bytes | None, int, int, int | None]
 
 _new = tuple.__new__  # a NamedTuple made this way costs half
 
@@ -33,16 +26,13 @@ def view(key: bytes, node: Node, now: int, nodes: tuple[NodeView, ...] | None = 
 
 
 class Tree:
-    """Every node's parent is there and is a directory; the root is always there.
-
-    The dicts keep the order of insertion, and a parent comes before its children in `nodes`: a frozen copy can be
-    read back in that order, and what it gives is again in that order.
-    """
+    """Every node's parent is there and is a directory; the root is always there."""
 
     __slots__ = ("children", "deadlines", "nodes")
 
     def __init__(self) -> None:
-        self.nodes: dict[bytes, Node] = {ROOT: (None, 0, 0, None)}
+        self.nodes = Nodes()
+        self.nodes[ROOT] = (None, 0, 0, None)
         self.children: dict[bytes, dict[bytes, None]] = {ROOT: {}}  # full keys; an entry for each directory
         self.deadlines = Deadlines()  # holds exactly the nodes with an expiration
 
