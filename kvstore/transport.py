@@ -49,6 +49,8 @@ HANDSHAKE_SECONDS = 5.0
 DIAL_SECONDS = 2.0
 FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 0.5
+#: Lines about a member that cannot be spoken with over TLS, until it can be.
+MAX_COMPLAINTS = 16
 #: How long a removed member is still talked with: it may lead until we have acknowledged that it goes.
 FAREWELL_SECONDS = 3.0
 #: Unacknowledged for so long, a connection counts as broken and is dialled anew (Linux: TCP_USER_TIMEOUT).
@@ -270,7 +272,7 @@ class Link:
         self._hello = hello
         self._receiver = receiver
         self._tls = tls
-        self._complained = ""  # of TLS, since the last connection
+        self._complained: set[tuple[str, str]] = set()  # of TLS, since the last connection
         self._waiting: list[bytes] = []
         self._transport: asyncio.Transport | None = None
         self._reported: Verdict | None = None
@@ -335,7 +337,7 @@ class Link:
             return None
         if verdict is Verdict.WELCOME:
             self._reported = None
-            self._complained = ""
+            self._complained.clear()
             return dialled
         dialled.transport.abort()
         if verdict is not self._reported:
@@ -371,8 +373,8 @@ class Link:
             self._complain(url, "it closes the connection behind the handshake; its log says why")
 
     def _complain(self, url: str, why: str) -> None:
-        if why != self._complained:
-            self._complained = why
+        if (url, why) not in self._complained and len(self._complained) < MAX_COMPLAINTS:
+            self._complained.add((url, why))
             log.warning("cannot speak with a member", peer=url, member=f"{self.member:x}", why=why)
 
     def dial_no_more(self) -> None:

@@ -7,9 +7,11 @@ a side insists on, and (as in etcd) whether a member connects from an address th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import socket
 import ssl
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -26,7 +28,11 @@ LOOKUP_SECONDS = 3.0
 
 def examine(session: ssl.SSLObject | ssl.SSLSocket, settings: TlsSettings, material: Material) -> None:
     """What holds for whoever connects to us or is dialled. Raises Refused."""
-    chain = _chain(session)
+    with _readable():
+        _examine(_chain(session), settings, material)
+
+
+def _examine(chain: list[x509.Certificate], settings: TlsSettings, material: Material) -> None:
     if not chain:
         return  # none was asked for
     leaf = chain[0]
@@ -45,10 +51,11 @@ def examine(session: ssl.SSLObject | ssl.SSLSocket, settings: TlsSettings, mater
 async def examine_address(session: ssl.SSLObject, address: str) -> None:
     """Whether a member's certificate names the address that it connects from: as such, or by a name that leads there
     or that the address leads to. One that names no host at all may come from anywhere. Raises Refused."""
-    chain = _chain(session)
-    hosts = hosts_of(chain[0]) if chain else []
-    if not hosts or is_good_for(chain[0], address):
-        return
+    with _readable():
+        chain = _chain(session)
+        hosts = hosts_of(chain[0]) if chain else []
+        if not hosts or is_good_for(chain[0], address):
+            return
     names = [host for host in hosts if not _is_address(host)]
     try:
         async with asyncio.timeout(LOOKUP_SECONDS):
@@ -57,6 +64,15 @@ async def examine_address(session: ssl.SSLObject, address: str) -> None:
     except TimeoutError:
         pass
     raise Refused(f"the certificate of {_who(chain[0])} is not good for {address}, where it connects from")
+
+
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    """OpenSSL lets pass what this parser does not; then nothing is known about it."""
+    try:
+        yield
+    except (ValueError, x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType) as problem:
+        raise Refused(f"its certificate cannot be read: {problem}") from None
 
 
 def is_good_for(certificate: x509.Certificate, host: str) -> bool:

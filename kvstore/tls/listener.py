@@ -18,7 +18,7 @@ from typing import Any, TypeAlias, cast
 from kvstore import logs
 from kvstore.tls.checks import examine_address
 from kvstore.tls.credentials import Credentials
-from kvstore.tls.refusals import Refusals, reason, speaks_no_tls
+from kvstore.tls.refusals import Refusals, reason, speaks_no_tls, text_of
 from kvstore.tls.sides import Refused
 
 HANDSHAKE_SECONDS = 5.0
@@ -50,7 +50,7 @@ class TlsListener:
         self._credentials = credentials
         self._factory = factory
         self._loop = asyncio.get_running_loop()
-        self._refusals = Refusals("refuses a connection")
+        self._refusals = Refusals(credentials.side)
         self._handshakes: dict[asyncio.Task[None], None] = {}  # the oldest first
         self._accepting = [self._loop.create_task(self._accept(one)) for one in sockets]
 
@@ -69,14 +69,14 @@ class TlsListener:
             try:
                 connection, address = await self._loop.sock_accept(listening)
             except OSError as problem:
-                self._refusals.tell(f"cannot accept: {problem.strerror}", side=self._credentials.side)
+                self._refusals.tell(f"cannot accept: {problem.strerror}")
                 await asyncio.sleep(ACCEPT_PAUSE)
                 continue
             if len(self._handshakes) >= MAX_HANDSHAKES:
                 oldest = next(iter(self._handshakes))
                 del self._handshakes[oldest]
                 oldest.cancel()
-                self._refusals.tell("too many handshakes at a time: the oldest ends", side=self._credentials.side)
+                self._refusals.tell("too many handshakes at a time: the oldest ends")
             task = self._loop.create_task(self._admit(connection, address))
             self._handshakes[task] = None
             task.add_done_callback(self._admitted)
@@ -94,13 +94,13 @@ class TlsListener:
                 async with asyncio.timeout(HANDSHAKE_SECONDS):
                     transport = await self._shake_hands(gate, connection, address[0])
             except ConnectionError as problem:  # a load balancer looks in, or a client has changed its mind
-                log.debug("a connection ended in its handshake", peer=_text(address), why=str(problem))
+                log.debug("a connection ended in its handshake", peer=text_of(address), why=str(problem))
             except TimeoutError:
-                self._refuse(address, "its handshake took too long")
+                self._refusals.tell("its handshake took too long", address)
             except Refused as problem:
-                self._refuse(address, str(problem))
+                self._refusals.tell(str(problem), address)
             except OSError as problem:
-                self._refuse(address, reason(problem))
+                self._refusals.tell(reason(problem), address)
                 await _say(second, PLAIN_HTTP if speaks_no_tls(problem) else getattr(problem, "alert", b""))
             else:
                 self._hand_over(transport, gate)
@@ -129,9 +129,6 @@ class TlsListener:
         protocol.connection_made(transport)
         if not transport.is_closing():
             transport.resume_reading()
-
-    def _refuse(self, address: tuple[Any, ...], why: str) -> None:
-        self._refusals.tell(why, peer=_text(address), side=self._credentials.side)
 
 
 class _Gate(asyncio.Protocol):
@@ -176,12 +173,8 @@ async def _bind(host: str, port: int, backlog: int) -> list[socket.socket]:
                 one.listen(backlog)
             except OSError as problem:
                 words = (problem.strerror or str(problem)).lower()
-                raise OSError(problem.errno, f"cannot listen on {_text(address)}: {words}") from None
+                raise OSError(problem.errno, f"cannot listen on {text_of(address)}: {words}") from None
             one.setblocking(False)
             sockets.append(one)
         undo.pop_all()
     return sockets
-
-
-def _text(address: tuple[Any, ...]) -> str:
-    return f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"

@@ -1,18 +1,19 @@
 """Who was refused, and why: one line each, and not more of them than a disk can take.
 
-Whoever reaches a port can be refused as often as they like, so the lines are counted: MAX_LINES in WINDOW_SECONDS,
-then one that says how many more there were.
+Whoever reaches a port can be refused as often as they like. So in WINDOW_SECONDS each host is told of once for each
+reason, there are MAX_LINES at most, and one line behind them says how many more there were.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
+from typing import Any
 
 from kvstore import logs
 
 MAX_LINES = 20
-WINDOW_SECONDS = 10.0
+WINDOW_SECONDS = 60.0
 
 log = logs.get("tls")
 
@@ -52,22 +53,25 @@ def speaks_no_tls(problem: OSError) -> bool:
 
 
 class Refusals:
-    """Of one listener, or of all that is dialled."""
+    """Of one listener."""
 
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._lines = 0
+    def __init__(self, side: str) -> None:
+        self._side = side
+        self._told: set[tuple[str, str]] = set()
         self._unsaid = 0
         self._window: asyncio.TimerHandle | None = None
 
-    def tell(self, why: str, **fields: object) -> None:
+    def tell(self, why: str, address: tuple[Any, ...] | None = None) -> None:
+        """`address`: of the one who was refused."""
         if self._window is None:
             self._window = asyncio.get_running_loop().call_later(WINDOW_SECONDS, self._next_window)
-        self._lines += 1
-        if self._lines <= MAX_LINES:
-            log.warning(self._what, why=why, **fields)
-        else:
+        told = (address[0] if address else "", why)
+        if told in self._told or len(self._told) >= MAX_LINES:
             self._unsaid += 1
+            return
+        self._told.add(told)
+        fields = {"why": why, **({"peer": text_of(address)} if address else {}), "side": self._side}
+        log.warning("refuses a connection", **fields)
 
     def close(self) -> None:
         """Says what is left to say."""
@@ -78,5 +82,10 @@ class Refusals:
     def _next_window(self) -> None:
         self._window = None
         if self._unsaid:
-            log.warning(f"{self._what}: too many to tell each", more=self._unsaid, seconds=WINDOW_SECONDS)
-        self._lines = self._unsaid = 0
+            log.warning("refused more connections for such reasons", more=self._unsaid, side=self._side)
+        self._told.clear()
+        self._unsaid = 0
+
+
+def text_of(address: tuple[Any, ...]) -> str:
+    return f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"

@@ -141,18 +141,32 @@ async def test_a_probe_that_says_nothing_is_not_told_of(pki: Pki, caplog: pytest
         assert scene.told == []
 
 
-async def test_the_log_takes_so_many_lines_and_counts_the_rest(
-    pki: Pki, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(refusals, "MAX_LINES", 3)
+async def test_one_host_is_told_of_once_for_each_reason(pki: Pki, caplog: pytest.LogCaptureFixture) -> None:
     async with listening(pki, caplog) as scene:
         for _ in range(5):
             assert await echo(scene, pki.context()) == b""
-        await scene.until(lambda: scene.listener._refusals._unsaid == 2)
-        assert scene.told == ["it shows no certificate"] * 3
+        await scene.until(lambda: scene.listener._refusals._unsaid == 4)
+        assert scene.told == ["it shows no certificate"]
         caplog.clear()
-    assert caplog.records[0].getMessage() == "refuses a connection: too many to tell each"
-    assert caplog.records[0].__dict__["fields"]["more"] == 2
+    assert caplog.records[0].getMessage() == "refused more connections for such reasons"
+    assert caplog.records[0].__dict__["fields"] == {"more": 4, "side": "client"}
+
+
+async def test_the_log_takes_so_many_lines_and_counts_the_rest(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refusals, "WINDOW_SECONDS", 0.02)
+    refused = refusals.Refusals("client")
+    for host in range(refusals.MAX_LINES + 5):
+        refused.tell("why", (f"10.0.0.{host}", 1))
+    assert len(caplog.records) == refusals.MAX_LINES
+    async with asyncio.timeout(SECONDS):
+        while len(caplog.records) == refusals.MAX_LINES:  # noqa: ASYNC110  a line in a log is no event
+            await asyncio.sleep(0.005)
+    assert caplog.records[-1].__dict__["fields"] == {"more": 5, "side": "client"}
+    refused.tell("why", ("10.0.0.0", 1))
+    assert len(caplog.records) == refusals.MAX_LINES + 2  # a new window
+    refused.close()
 
 
 async def test_the_least_version_may_be_raised(pki: Pki, caplog: pytest.LogCaptureFixture) -> None:

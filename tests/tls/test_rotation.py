@@ -78,7 +78,7 @@ class Visitor(threading.Thread):
 def visit(member: Member, context: ssl.SSLContext) -> int:
     connection = http.client.HTTPSConnection(member.address, member.ports.client, timeout=5, context=context)
     with contextlib.closing(connection):
-        connection.request("GET", "/v2/keys/k?quorum=true")
+        connection.request("GET", "/v2/keys/?quorum=true")
         answer = connection.getresponse()
         answer.read()
         return answer.status
