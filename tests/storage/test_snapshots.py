@@ -19,6 +19,7 @@ from kvstore.storage.errors import (
     UnknownFormat,
     WrongIdentity,
 )
+from kvstore.storage.snapshot_file import SYNC_EVERY
 from kvstore.storage.snapshots import Snapshots, snapshot_name
 from tests.sim.disk import SimCrash, SimFiles
 from tests.storage.logs import IDENTITY, mark
@@ -140,7 +141,7 @@ def test_a_source_that_breaks_leaves_nothing_behind() -> None:
 def test_a_large_snapshot_is_synced_on_the_way() -> None:
     files, snapshots = new()
     steps = files.steps
-    snapshots.save(mark(5), [bytes(3 << 20)] * 7)
+    snapshots.save(mark(5), [bytes(SYNC_EVERY // 3)] * 7)
     few = files.steps - steps
     assert few == 1 + 9 + 2 + 1 + 2, "create, writes, syncs on the way, the last sync, rename and folder"
 
