@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
+import json
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +15,10 @@ from typing import Any
 
 import pytest
 
+from kvstore import membership
 from kvstore.bootstrap import _ask_members
 from kvstore.certificates import Usage
-from kvstore.membership import Member, Membership
+from kvstore.membership import Membership
 from kvstore.raft.types import Configuration
 from kvstore.settings import TlsSettings, Url
 from kvstore.tls.credentials import Credentials, open_side
@@ -22,7 +26,7 @@ from kvstore.tls.listener import listen_tls
 from kvstore.tls.material import Policy
 from kvstore.tls.sides import Refused
 from kvstore.transport import Acceptor, PeerTransport
-from tests.cluster import Cluster, Pair, loopback
+from tests.cluster import KVSTORED, Cluster, Member, Pair, Ports, Tls, free_ports, loopback
 from tests.test_transport import CLUSTER, EchoHttp, Inbox, heartbeat
 from tests.tls.pki import NAME, Pki
 
@@ -49,7 +53,7 @@ async def peer(held: Credentials, member: int) -> AsyncIterator[tuple[PeerTransp
 
 
 def introduce(transport: PeerTransport, member: int, url: str) -> None:
-    transport.members_changed(Membership([Member(member, "", (url,))]), Configuration())
+    transport.members_changed(Membership([membership.Member(member, "", (url,))]), Configuration())
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -162,6 +166,37 @@ async def test_a_member_without_tls_cannot_dial_one_with_it(caplog: pytest.LogCa
     await transport.close()
 
 
+def joins_and_goes(cluster: Cluster, tls: Tls) -> None:
+    """A fourth member asks the others who it is, is brought up to date, and ends when it is removed."""
+    first = cluster.members[0]
+    ports = Ports(*free_ports(first.address, 2))
+    command = (*KVSTORED, "--initial-cluster-state", "existing")
+    fourth = Member("n4", first.folder.parent, first.address, ports, command, tls)
+    status, body = ask(first, tls, "POST", "/v2/members", {"peerURLs": [fourth.peer_url]})
+    assert status == 201
+    try:
+        fourth.start(f"{cluster.initial_cluster},n4={fourth.peer_url}")
+        assert fourth.process is not None
+        deadline = time.monotonic() + SECONDS
+        while not fourth.is_healthy():
+            assert time.monotonic() < deadline, fourth.last_lines()
+            time.sleep(0.02)
+        assert ask(first, tls, "DELETE", f"/v2/members/{json.loads(body)['id']}")[0] == 204
+        assert fourth.process.wait(SECONDS) == 1
+        assert "this member was removed from the cluster" in fourth.log
+    finally:
+        fourth.kill()
+
+
+def ask(member: Member, tls: Tls, method: str, path: str, document: object = None) -> tuple[int, bytes]:
+    connection = http.client.HTTPSConnection(member.address, member.ports.client, timeout=5, context=tls.context())
+    with contextlib.closing(connection):
+        body = None if document is None else json.dumps(document)
+        connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+
 def test_three_members_with_mutual_tls_and_who_asks_them_to_join(pki: Pki, tmp_path: Path) -> None:
     address = loopback()
     tls = pki.tls(address)
@@ -176,6 +211,7 @@ def test_three_members_with_mutual_tls_and_who_asks_them_to_join(pki: Pki, tmp_p
             _ask_members(url, credentials(pki, tls.peer, allowed_cn=NAME))
         with pytest.raises(ssl.SSLError):
             _ask_members(url, Credentials("peer", TlsSettings(trusted_ca_file=pki.ca_file), POLICY))
+        joins_and_goes(cluster, tls)
         for member in cluster.members[:2]:
             assert "refuses a connection" not in member.log
             assert "cannot speak with a member" not in member.log
