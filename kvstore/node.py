@@ -22,7 +22,7 @@ from typing import NamedTuple, Protocol
 from kvstore import logs
 from kvstore.apply import REFUSALS, FrozenMachine, StateMachine
 from kvstore.membership import Membership, MembershipError
-from kvstore.proposals import ChangePending, Done, Outcome, Proposal, Proposals, Refused, Unavailable
+from kvstore.proposals import ChangePending, Done, Outcome, Proposal, Proposals, Refused, TooManyRequests, Unavailable
 from kvstore.raft.core import Raft
 from kvstore.raft.errors import ChangeRefused, ProposalRefused
 from kvstore.raft.types import (
@@ -67,7 +67,8 @@ class NodeOptions(NamedTuple):
     snapshot_bytes: int = 256 << 20  # of entries between two snapshots: whichever comes first
     keep_entries: int = 5_000  # entries kept behind a snapshot, for followers that are slow
     keep_bytes: int = 256 << 20  # of entries kept behind a snapshot, whoever still needs them
-    max_proposals: int = 10_000  # that wait for their outcome at a time
+    max_proposals: int = 10_000  # that wait for their outcome at a time, and as many reads
+    max_proposal_bytes: int = 256 << 20  # of those proposals
     max_command_bytes: int = 16 << 20
     batch_bytes: int = 1 << 20  # commands that are proposed, or applied, in one go
     event_history: int = 10_000
@@ -126,7 +127,7 @@ class Node:
         self._network = network
         self._clock = clock
         self._options = options
-        self._proposals = Proposals(options.max_proposals)
+        self._proposals = Proposals(options.max_proposals, options.max_proposal_bytes)
         self._next_request = random.getrandbits(63)
         self._applied_term = snapshot.term if snapshot else 0
         self._snapshot_index = snapshot.index if snapshot else 0
@@ -224,7 +225,7 @@ class Node:
         """Replicates a command and applies it; `done` gets its outcome: in a later flush or tick, or from
         inside this call when it is refused at once."""
         request = self._request()
-        self._add(request, command, pack_command(request, command), done)
+        self._add(request, command, pack_command(request, command), done, is_ours=type(command) is Expire)
 
     def propose_change(self, change: MembershipChange, done: Done) -> None:
         """Adds or removes members; `change.request` is filled in here."""
@@ -233,7 +234,12 @@ class Node:
 
     def read(self, done: Callable[[Unavailable | None], None]) -> None:
         """`done(None)` once this member's state holds everything that was acknowledged before this call
-        (ReadIndex, dissertation 6.4)."""
+        (ReadIndex, dissertation 6.4). Refused at once where too many wait."""
+        if len(self._reads) + len(self._round) + sum(len(readers) for _, readers in self._readable) >= (
+            self._options.max_proposals
+        ):
+            done(TooManyRequests())
+            return
         self._reads.append((self.ticks + self._options.request_ticks, done))
 
     def connection_lost(self, member: int) -> None:
@@ -276,14 +282,16 @@ class Node:
         self._next_request += 1
         return self._next_request
 
-    def _add(self, request: int, command: Command | MembershipChange, encoded: bytes, done: Done) -> None:
+    def _add(
+        self, request: int, command: Command | MembershipChange, encoded: bytes, done: Done, is_ours: bool = False
+    ) -> None:
         if len(encoded) > self._options.max_command_bytes:
             done(Refused("etcdserver: request is too large"))
             return
         proposal = Proposal(request, command, encoded, done, self.ticks + self._options.request_ticks)
         try:
-            self._proposals.add(proposal)
-        except Refused as refusal:
+            self._proposals.add(proposal, is_ours)
+        except TooManyRequests as refusal:
             done(refusal)
 
     def _submit(self) -> None:

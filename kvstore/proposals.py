@@ -32,6 +32,13 @@ class Refused(Unavailable):
     """Certainly not done, and it may be asked again."""
 
 
+class TooManyRequests(Refused):
+    """This member has as much to do as it takes at a time: later, or another member."""
+
+    def __init__(self, message: str = "etcdserver: too many requests") -> None:
+        super().__init__(message)
+
+
 class ChangePending(Refused):
     """Another change of members is still under way."""
 
@@ -63,10 +70,13 @@ class Proposal:
 
 
 class Proposals:
-    """All proposals of one member. At most `limit` wait at a time: beyond that they are refused, not queued."""
+    """All proposals of one member. At most `limit`, of `limit_bytes` in all, wait at a time: beyond that they are
+    refused, not queued."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, limit_bytes: int) -> None:
         self._limit = limit
+        self._limit_bytes = limit_bytes
+        self._bytes = 0  # of those that wait
         self._open: dict[int, Proposal] = {}  # by request id, oldest first
         self._by_index: dict[int, Proposal] = {}  # appended here, as the leader
         self._by_sequence: dict[int, list[Proposal]] = {}  # forwarded to the leader
@@ -76,11 +86,13 @@ class Proposals:
     def __len__(self) -> int:
         return len(self._open)
 
-    def add(self, proposal: Proposal) -> None:
-        """Raises Refused when too many wait already."""
-        if len(self._open) >= self._limit:
+    def add(self, proposal: Proposal, is_ours: bool = False) -> None:
+        """Raises TooManyRequests when too many wait already. `is_ours`: the member's own, which no flood keeps out."""
+        size = self._bytes + len(proposal.encoded)
+        if (len(self._open) >= self._limit or size > self._limit_bytes) and not is_ours:
             self.failed += 1
-            raise Refused("etcdserver: too many requests")
+            raise TooManyRequests
+        self._bytes = size
         self._open[proposal.request] = proposal
         self.unsent.append(proposal)
 
@@ -139,6 +151,7 @@ class Proposals:
         if not proposal.settled:
             proposal.settled = True
             del self._open[proposal.request]
+            self._bytes -= len(proposal.encoded)
             proposal.done(outcome)
 
     def term_began(self, term: int) -> None:

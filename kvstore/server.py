@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from random import SystemRandom
 from typing import Any
@@ -24,11 +25,12 @@ from kvstore.auth import Auth
 from kvstore.bootstrap import Opened, StartError
 from kvstore.disk import NodeDisk
 from kvstore.exposure import open_doors
-from kvstore.http.app import MAX_CONNECTIONS, Http
+from kvstore.http.app import Http
 from kvstore.http.app import Settings as HttpSettings
 from kvstore.http.app import serve as serve_http
 from kvstore.http.backend import Numbers
 from kvstore.http.guard import forget_changed
+from kvstore.http.load import Load
 from kvstore.http.peer import peer_http
 from kvstore.lanes import ThreadLanes
 from kvstore.membership import Membership, MembershipError
@@ -108,7 +110,7 @@ class Server:
         tick_ms = settings.heartbeat_interval_ms / TICKS_PER_HEARTBEAT
         self._tick_seconds = tick_ms / 1000
         election_ticks = round(settings.election_timeout_ms / tick_ms)
-        command_bytes = settings.max_request_bytes + COMMAND_ROOM_BYTES
+        command_bytes = settings.limits.request_bytes + COMMAND_ROOM_BYTES
         config = Config(
             election_ticks=election_ticks,
             heartbeat_ticks=TICKS_PER_HEARTBEAT,
@@ -138,6 +140,8 @@ class Server:
                 sweep_ticks=max(1, round(500 / tick_ms)),
                 snapshot_count=settings.snapshot_count,
                 max_command_bytes=command_bytes,
+                max_proposals=settings.limits.proposals,
+                max_proposal_bytes=settings.limits.buffered_bytes,
                 event_history=settings.event_history,
             ),
             opened.snapshot,
@@ -329,16 +333,17 @@ class Server:
         for url in self._settings.listen_peer_urls:
             credentials = self._tls.peer if url.scheme == "https" else None
             self._peer_listeners.append(await listen(peer, url.host, url.port, PEER_ACCEPT_QUEUE, credentials))
+        connections = min(self._settings.limits.connections, _connections_for(_raise_file_limit()))
         settings = HttpSettings(
-            max_request_bytes=self._settings.max_request_bytes,
+            limits=replace(self._settings.limits, connections=connections),
             cors=frozenset(self._settings.cors),
             hosts=frozenset(self._settings.host_whitelist),
             client_cert_auth=self._settings.client_tls.client_cert_auth,
-            max_connections=_connections_for(_raise_file_limit(), len(self._settings.listen_client_urls)),
         )
+        load = Load(settings.limits)
         for url in self._settings.listen_client_urls:
             credentials = self._tls.client if url.scheme == "https" else None
-            self._https.append(await serve_http(self, url.host, url.port, credentials, settings))
+            self._https.append(await serve_http(self, url.host, url.port, credentials, settings, load))
             log.info("serves clients", url=url)
         if doors := list(open_doors(self._settings, self.auth.enabled)):
             log.warning("OPEN TO THE NETWORK", why="; ".join(doors))
@@ -419,12 +424,12 @@ def _raise_file_limit() -> int:
         with contextlib.suppress(OSError, ValueError):  # some systems allow less than they say
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MAX_CONNECTIONS + RESERVED_FILES if soft == resource.RLIM_INFINITY else soft
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
 
 
-def _connections_for(files: int, listeners: int) -> int:
-    """How many clients each listener may have at a time: the log and the peers must always get a file."""
-    return min(MAX_CONNECTIONS, max(1, (files - RESERVED_FILES) // listeners))
+def _connections_for(files: int) -> int:
+    """How many clients there may be at a time: the log and the peers must always get a file."""
+    return max(1, files - RESERVED_FILES)
 
 
 def run(settings: Settings, started: Callable[[Server], None] | None = None) -> int:

@@ -10,15 +10,17 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from kvstore.ciphers import SUITES, SUITES_13
+from kvstore.limits import Limits
 
 MAX_MEMBERS = 7
 MAX_REQUEST_BYTES = 32 << 20  # a body has to fit in one entry, and that in one frame between members
+MIN_HEADERS = 16
 MAX_ELECTION_TIMEOUT_MS = 50_000  # etcd's: longer is surely a slip of the unit
 ELECTION_HEARTBEATS = 5  # an election timeout spans at least this many heartbeats (etcd's rule)
 MIN_BCRYPT_COST = 4  # bcrypt's own limits
@@ -27,6 +29,21 @@ LOG_LEVELS = ("debug", "info", "warn", "error")
 LOG_FORMATS = ("text", "json")
 CLUSTER_STATES = ("new", "existing")
 TLS_VERSIONS = ("TLS1.2", "TLS1.3")
+
+#: The fields of `Limits` by their flags.
+LIMIT_FLAGS = {
+    "max-connections": "connections",
+    "max-request-line-bytes": "line_bytes",
+    "max-header-bytes": "head_bytes",
+    "max-headers": "headers",
+    "max-request-bytes": "request_bytes",
+    "client-read-timeout": "read_seconds",
+    "client-write-timeout": "write_seconds",
+    "client-idle-timeout": "idle_seconds",
+    "max-watchers": "watchers",
+    "max-concurrent-proposals": "proposals",
+    "max-buffered-bytes": "buffered_bytes",
+}
 
 _ORIGIN = re.compile(r"https?://[^\s/?#@,]+", re.ASCII)
 
@@ -112,7 +129,7 @@ class Settings:
     event_history: int = 10_000  # events a watch may reach back
     event_history_bytes: int = 64 << 20  # that those events take at most
     strict_reconfig_check: bool = True  # refuse changes of members that would cost the quorum
-    max_request_bytes: int = 10 * 1024 * 1024  # of one request's body
+    limits: Limits = field(default_factory=Limits)
     bcrypt_cost: int = 10  # of passwords that are set here, 4 to 31
     cors: tuple[str, ...] = ("*",)  # allowed origins; "*" allows every one
     host_whitelist: tuple[str, ...] = ("*",)  # what a Host header without TLS may say; "*" allows every one
@@ -143,7 +160,7 @@ class Settings:
             "snapshot-count": self.snapshot_count,
             "event-history": self.event_history,
             "event-history-bytes": self.event_history_bytes,
-            "max-request-bytes": self.max_request_bytes,
+            **{flag: getattr(self.limits, field) for flag, field in LIMIT_FLAGS.items()},
         }
         for flag, number in least_one.items():
             if number < 1:
@@ -156,10 +173,11 @@ class Settings:
                 f"--bcrypt-cost must be {MIN_BCRYPT_COST} to {MAX_BCRYPT_COST} (is {self.bcrypt_cost}); one more"
                 " doubles the time"
             )
-        if self.max_request_bytes > MAX_REQUEST_BYTES:
-            raise SettingsError(
-                f"--max-request-bytes must not exceed {MAX_REQUEST_BYTES} (is {self.max_request_bytes})"
-            )
+        request_bytes, headers = self.limits.request_bytes, self.limits.headers
+        if request_bytes > MAX_REQUEST_BYTES:
+            raise SettingsError(f"--max-request-bytes must not exceed {MAX_REQUEST_BYTES} (is {request_bytes})")
+        if headers < MIN_HEADERS:
+            raise SettingsError(f"--max-headers must be at least {MIN_HEADERS} (is {headers}): clients send several")
         if self.election_timeout_ms < ELECTION_HEARTBEATS * self.heartbeat_interval_ms:
             raise SettingsError(
                 f"--election-timeout ({self.election_timeout_ms} ms) must be at least"

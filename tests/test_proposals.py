@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from kvstore.proposals import Outcome, Proposal, Proposals, Refused, Unavailable
+from kvstore.proposals import Outcome, Proposal, Proposals, Refused, TooManyRequests, Unavailable
 from kvstore.raft.types import Change
-from kvstore.store.operations import Set
+from kvstore.store.operations import Expire, Set
 from kvstore.wire import MembershipChange
 
 
 class Table(Proposals):
     """A table whose outcomes are collected by request."""
 
-    def __init__(self, limit: int = 100) -> None:
-        super().__init__(limit)
+    def __init__(self, limit: int = 100, limit_bytes: int = 10_000) -> None:
+        super().__init__(limit, limit_bytes)
         self.outcomes: dict[int, list[Outcome]] = {}
 
     def new(self, request: int, deadline: int = 100, size: int = 10, change: bool = False) -> Proposal:
@@ -136,6 +136,24 @@ def test_too_many_are_refused_and_not_queued() -> None:
     table = Table(limit=2)
     table.new(1)
     table.new(2)
-    with pytest.raises(Refused, match="too many requests"):
+    with pytest.raises(TooManyRequests, match="too many requests"):
         table.new(3)
+    assert table.waiting() == [1, 2]
+
+
+def test_too_many_bytes_are_refused_until_some_are_answered() -> None:
+    table = Table(limit_bytes=100)
+    first = table.new(1, size=60)
+    with pytest.raises(TooManyRequests):
+        table.new(2, size=41)
+    table.new(3, size=40)
+    table.settle(first, None)
+    table.new(4, size=60)
+    assert table.waiting() == [1, 3, 4]
+
+
+def test_no_flood_keeps_out_what_is_the_members_own() -> None:
+    table = Table(limit=1)
+    table.new(1)
+    table.add(Proposal(2, Expire(), b"", lambda _: None, 100), is_ours=True)
     assert table.waiting() == [1, 2]

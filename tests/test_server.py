@@ -12,7 +12,6 @@ import pytest
 
 from kvstore import bootstrap
 from kvstore.bootstrap import StartError
-from kvstore.http.app import MAX_CONNECTIONS
 from kvstore.server import Server, _connections_for
 from kvstore.settings import Settings
 from kvstore.storage.files import OSFiles
@@ -73,8 +72,8 @@ def test_a_peer_that_speaks_no_http_is_told_in_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("files", "listeners", "connections"),
-    [(1024, 1, 924), (1024, 2, 462), (1 << 20, 1, MAX_CONNECTIONS), (64, 1, 1)],
+    ("files", "connections"),
+    [(1024, 924), (1 << 20, (1 << 20) - 100), (64, 1)],
 )
-def test_clients_leave_files_for_the_log_and_the_peers(files: int, listeners: int, connections: int) -> None:
-    assert _connections_for(files, listeners) == connections
+def test_clients_leave_files_for_the_log_and_the_peers(files: int, connections: int) -> None:
+    assert _connections_for(files) == connections

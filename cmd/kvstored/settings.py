@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from kvstore.settings import Settings, SettingsError, TlsSettings, parse_initial_cluster, parse_urls
+from kvstore.limits import Limits
+from kvstore.settings import LIMIT_FLAGS, Settings, SettingsError, TlsSettings, parse_initial_cluster, parse_urls
 from kvstored.flags import FLAGS, KNOWN, parse_boolean, parse_number, suggestion, variable
 from kvstored.ignored import IGNORED, REFUSED
 
@@ -56,12 +57,12 @@ def gather(given: Mapping[str, str], environment: Mapping[str, str]) -> Gathered
 
 def _settings(values: Mapping[str, Value]) -> Settings:
     fields: dict[str, Any] = {}
-    sides: dict[str, dict[str, Any]] = {"client_tls": {}, "peer_tls": {}}
+    parts: dict[str, dict[str, Any]] = {part: {} for part in _PARTS}
     for name, (field, convert) in _FIELDS.items():
         if name in values and (values[name].text or name not in _EMPTY_IS_DEFAULT):
-            side, dot, within = field.partition(".")
-            (sides[side] if dot else fields)[within or field] = convert(name, values[name])
-    fields.update((side, TlsSettings(**given)) for side, given in sides.items())
+            part, dot, within = field.partition(".")
+            (parts[part] if dot else fields)[within or field] = convert(name, values[name])
+    fields.update((part, _PARTS[part](**given)) for part, given in parts.items())
     if "listen_client_urls" in fields and "advertise_client_urls" not in fields:
         raise SettingsError("--advertise-client-urls is required when --listen-client-urls is set")
     if "debug" in values and parse_boolean(values["debug"].origin, values["debug"].text):
@@ -123,7 +124,7 @@ _FIELDS: Mapping[str, tuple[str, Callable[[str, Value], object]]] = {
     "event-history": ("event_history", _number),
     "event-history-bytes": ("event_history_bytes", _number),
     "strict-reconfig-check": ("strict_reconfig_check", _switch),
-    "max-request-bytes": ("max_request_bytes", _number),
+    **{flag: (f"limits.{field}", _number) for flag, field in LIMIT_FLAGS.items()},
     "bcrypt-cost": ("bcrypt_cost", _number),
     "cors": ("cors", _list),
     "cert-file": ("client_tls.cert_file", _path),
@@ -148,6 +149,8 @@ _FIELDS: Mapping[str, tuple[str, Callable[[str, Value], object]]] = {
     "log-level": ("log_level", _level),
     "log-format": ("log_format", _text),
 }
+#: Settings that are values of their own.
+_PARTS: Mapping[str, Callable[..., object]] = {"client_tls": TlsSettings, "peer_tls": TlsSettings, "limits": Limits}
 _EMPTY_IS_DEFAULT = frozenset(
     {
         *("data-dir", "wal-dir", "initial-cluster", "cors", "host-whitelist", "cipher-suites", "tls-min-version"),

@@ -11,21 +11,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from aiohttp import web
 
-from kvstore.http.backend import Backend
+from kvstore.http.backend import Backend, TooManyRequests
 from kvstore.http.connection import Connection, Exchange, Reply, WatchReply
 from kvstore.http.express import Express, Lane
+from kvstore.http.guard import BUSY
+from kvstore.http.load import Load
 from kvstore.http.reply import CORS_ANY, Answer, Manner, compose, cors_lines, refusal
-from kvstore.http.routes import MAX_REQUEST_BYTES, Routes
+from kvstore.http.routes import Routes
 from kvstore.http.target import BadTarget
-from kvstore.http.v2.watches import BACKLOG, Watch
+from kvstore.http.v2.watches import Watch
 from kvstore.http.whitelist import Whitelist
+from kvstore.limits import Limits
 from kvstore.tls.sides import Listener, listen
 
 if TYPE_CHECKING:
     from kvstore.tls.credentials import Credentials
 
-IDLE_SECONDS = 3630.0  # a kept-alive connection without a request
-MAX_CONNECTIONS = 65_536
 ACCEPT_QUEUE = 1_024
 SHORTEST_GRACE = 0.001  # seconds; aiohttp takes 0 for "without limit"
 ANY_ORIGIN = frozenset(("*",))
@@ -35,10 +36,7 @@ ANY_HOST = frozenset(("*",))
 class Settings(NamedTuple):
     """What an operator may set."""
 
-    max_request_bytes: int = MAX_REQUEST_BYTES  # of a form: --max-request-bytes
-    watch_backlog: int = BACKLOG  # events that a slow watcher may be behind
-    max_connections: int = MAX_CONNECTIONS  # one more is closed as it comes
-    idle_seconds: float = IDLE_SECONDS
+    limits: Limits = Limits()
     cors: frozenset[str] = ANY_ORIGIN  # --cors: the origins to name, or `*`
     hosts: frozenset[str] = ANY_HOST  # --host-whitelist: what a Host header without TLS may name, or `*`
     client_cert_auth: bool = False  # --client-cert-auth: a certificate's common name logs its user in
@@ -47,21 +45,23 @@ class Settings(NamedTuple):
 class _Server(web.Server):
     """aiohttp's server, with our Connection as its protocol."""
 
-    def __init__(self, http: Http, settings: Settings) -> None:
+    def __init__(self, http: Http, load: Load) -> None:
         super().__init__(cast(Any, http.serve_request), request_factory=cast(Any, Exchange), handler_cancellation=True)
-        self._settings = settings
+        self._held = load
         self.open_connections = 0
 
     def __call__(self) -> Connection:
-        return Connection(self, self._loop, self._settings.idle_seconds)
+        return Connection(self, self._loop, self._held)
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
         self.open_connections += 1
+        self._held.connections += 1
 
     def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
         super().connection_lost(handler, exc)
         self.open_connections -= 1
+        self._held.connections -= 1
 
 
 class _Refusal(asyncio.Protocol):
@@ -74,17 +74,13 @@ class _Refusal(asyncio.Protocol):
 class Http:
     """A running server. Made by `serve`."""
 
-    def __init__(self, backend: Backend, settings: Settings) -> None:
-        self._routes = Routes(
-            backend, settings.max_request_bytes, settings.watch_backlog, client_cert_auth=settings.client_cert_auth
-        )
+    def __init__(self, backend: Backend, settings: Settings, load: Load) -> None:
+        self._routes = Routes(backend, load, client_cert_auth=settings.client_cert_auth)
         self._cors = settings.cors
         self._whitelist = Whitelist(settings.hosts)
-        self._max_connections = settings.max_connections
-        self._server = _Server(self, settings)
-        self._lane = Lane(
-            backend, self._cors_lines_for(None), settings.max_request_bytes, settings.idle_seconds, self._hand_over
-        )
+        self._load = load
+        self._server = _Server(self, load)
+        self._lane = Lane(backend, self._cors_lines_for(None), load, self._hand_over)
         self._listener: Listener | None = None
         self._auth = backend.auth
         self._ignore_auth = self._auth.observe(self._auth_changed)
@@ -95,11 +91,11 @@ class Http:
         self._listener = await listen(factory, host, port, ACCEPT_QUEUE, credentials)
 
     def _accept(self) -> asyncio.Protocol:
-        return Express(self._lane) if self.connections < self._max_connections else _Refusal()
+        return _Refusal() if self._load.is_full else Express(self._lane)
 
     def _accept_guarded(self) -> asyncio.Protocol:
         """Where requests must name this host, the express lane, which does not look, takes none."""
-        return self._server() if self.connections < self._max_connections else _Refusal()
+        return _Refusal() if self._load.is_full else self._server()
 
     def _hand_over(self, transport: asyncio.Transport, octets: bytes, is_half_closed: bool) -> None:
         """The connection goes on in aiohttp's server, with what it sent and nobody has answered."""
@@ -158,7 +154,10 @@ class Http:
         if isinstance(found, Answer):
             return self._reply(exchange, found)
         exchange.path, exchange.query = found.target
-        answer = await found.handler(exchange)
+        try:
+            answer = await found.handler(exchange)
+        except TooManyRequests:
+            answer = BUSY
         if isinstance(answer, Watch):
             return WatchReply(answer, exchange.manner(self._cors_lines(exchange)))
         return self._reply(exchange, answer)
@@ -189,8 +188,13 @@ async def serve(
     port: int,
     credentials: Credentials | None = None,
     settings: Settings | None = None,
+    load: Load | None = None,
 ) -> Http:
-    """Start to serve `backend` on one address; port 0 picks a free one. Raises OSError."""
-    http = Http(backend, settings or Settings())
+    """Start to serve `backend` on one address; port 0 picks a free one. Raises OSError.
+
+    `load` is that of all listeners of a member; None: this is the only one.
+    """
+    settings = settings or Settings()
+    http = Http(backend, settings, load or Load(settings.limits))
     await http.listen(host, port, credentials)
     return http

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from kvstore.auth import Auth
 from kvstore.membership import Membership
 from kvstore.passwords import Passwords
-from kvstore.proposals import Done, Unavailable
+from kvstore.proposals import Done, TooManyRequests, Unavailable
 from kvstore.raft.types import Role
 from kvstore.reconfiguration import Reconfiguration
 from kvstore.statistics import Histogram
@@ -24,7 +24,7 @@ from kvstore.wire import Checked, Guarded
 if TYPE_CHECKING:
     from kvstore.tls.material import Expiry
 
-__all__ = ["Backend", "Unavailable"]
+__all__ = ["Backend", "TooManyRequests", "Unavailable"]
 
 
 class Numbers(NamedTuple):

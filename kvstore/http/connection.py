@@ -19,9 +19,12 @@ from aiohttp.http_exceptions import BadHttpMethod, HttpProcessingError, InvalidU
 from aiohttp.http_parser import HttpRequestParser
 from aiohttp.streams import StreamReader
 
+from kvstore.http.backend import TooManyRequests
+from kvstore.http.load import Load
 from kvstore.http.reply import (
     CONTINUE,
     LAST_CHUNK,
+    RETRY_LATER,
     Manner,
     chunk,
     compose_stream_head,
@@ -33,10 +36,12 @@ from kvstore.http.v2.watches import Watch
 
 log = logging.getLogger(__name__)
 
-MAX_HEAD_BYTES = 1 << 20  # request line and header lines together, as in etcd
-MAX_HEADERS = 1_000
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}) ([^\x00-\x20\x7f]+) HTTP/1\.[01]\r\n")
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
+
+
+class NoRoom(HttpProcessingError):
+    """Too much of requests is arriving at once."""
 
 
 class Parser:
@@ -47,11 +52,12 @@ class Parser:
     serves either, or with those bytes percent-encoded, as long as it is the first in what was received.
     """
 
-    __slots__ = ("_fresh", "_head_bytes", "_inner", "_payload")
+    __slots__ = ("_fresh", "_head_bytes", "_inner", "_load", "_payload")
 
-    def __init__(self, fresh: Callable[[], HttpRequestParser]) -> None:
+    def __init__(self, fresh: Callable[[], HttpRequestParser], load: Load) -> None:
         self._fresh = fresh
         self._inner = fresh()
+        self._load = load
         self._head_bytes = 0  # of a head that has not ended yet
         self._payload: StreamReader | None = None  # of the last request
 
@@ -64,14 +70,33 @@ class Parser:
                 self._payload.set_exception(BodyError(b"invalid byte in chunk length"))
             raise
         messages = parsed[0]
+        limit = self._load.limits.head_bytes
         if messages:
-            self._head_bytes = 0
+            if self._head_bytes + len(received) > min(limit, self._load.limits.line_bytes):
+                for message, _ in messages:
+                    self._measure(message)
+            self.release()
             self._payload = messages[-1][1]
         elif not in_body:
+            if self._head_bytes + len(received) > limit:
+                raise LineTooLong(received[:100], limit)
+            if not self._load.take(len(received)):
+                raise NoRoom
             self._head_bytes += len(received)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                raise LineTooLong(received[:100], MAX_HEAD_BYTES)
         return parsed
+
+    def _measure(self, message: RawRequestMessage) -> None:
+        """Raises LineTooLong. aiohttp bounds each header line, but neither the request line nor all of them."""
+        limits = self._load.limits
+        line = len(message.method) + len(message.path) + len("  HTTP/1.1")
+        lines = sum(len(name) + len(value) + len(": \r\n") for name, value in message.raw_headers)
+        if line > limits.line_bytes or line + lines > limits.head_bytes:
+            raise LineTooLong(message.path[:100].encode("utf-8", "replace"), limits.head_bytes)
+
+    def release(self) -> None:
+        """What came of a head is the parser's no longer."""
+        self._load.give(self._head_bytes)
+        self._head_bytes = 0
 
     def _parse(
         self, received: bytes, in_body: bool
@@ -91,6 +116,11 @@ class Parser:
     def is_between_requests(self) -> bool:
         """Whether the last request arrived whole."""
         return self._payload is None or self._payload.is_eof()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request has begun behind it either."""
+        return self._head_bytes == 0 and self.is_between_requests
 
     def message_consumed(self) -> None:
         self._inner.message_consumed()
@@ -188,13 +218,26 @@ class Exchange:
             return whole
         if self.expects_continue and self.connection.transport is not None:
             self.connection.transport.write(CONTINUE)
+        self.connection.wants_body = True
+        try:
+            return await self._collect(limit)
+        finally:
+            self.connection.wants_body = False
+
+    async def _collect(self, limit: int) -> bytes:
         pieces = []
         size = 0
-        while piece := await payload.readany():
-            pieces.append(piece)
-            size += len(piece)
-            if size > limit:
-                raise BodyError(TOO_LARGE)
+        load = self.connection.load
+        try:
+            while piece := await self._payload.readany():
+                if not load.take(len(piece)):
+                    raise TooManyRequests
+                pieces.append(piece)
+                size += len(piece)
+                if size > limit:
+                    raise BodyError(TOO_LARGE)
+        finally:
+            load.give(size)
         return b"".join(pieces)
 
     def manner(self, cors: bytes) -> Manner:
@@ -294,28 +337,31 @@ class WatchReply:
 class Connection(web.RequestHandler):
     """aiohttp's protocol with the pieces above."""
 
-    __slots__ = ("_half_closed", "watch")
+    __slots__ = ("_half_closed", "_wire", "load", "wants_body", "watch")
 
-    def __init__(self, server: web.Server, loop: asyncio.AbstractEventLoop, idle_seconds: float) -> None:
+    def __init__(self, server: web.Server, loop: asyncio.AbstractEventLoop, load: Load) -> None:
         super().__init__(
             server,
             loop=loop,
-            keepalive_timeout=idle_seconds,
+            keepalive_timeout=load.limits.idle_seconds,
             access_log=cast(logging.Logger, None),  # aiohttp's own way to have none
             logger=log,
         )
+        self.load = load
+        self._wire: asyncio.Transport | None = None  # `transport` is forgotten as it begins to close
         self.watch: Watch | None = None
+        self.wants_body = False  # a request waits for the rest of its body
         self._half_closed = False
-        self._parser = cast(Any, Parser(self._fresh_parser))
+        self._parser = cast(Any, Parser(self._fresh_parser, load))
 
     def _fresh_parser(self) -> HttpRequestParser:
         return HttpRequestParser(
             self,
             self._loop,
             self._read_bufsize,
-            max_line_size=MAX_HEAD_BYTES,
-            max_field_size=MAX_HEAD_BYTES,
-            max_headers=MAX_HEADERS,
+            max_line_size=self.load.limits.line_bytes,
+            max_field_size=self.load.limits.head_bytes,
+            max_headers=self.load.limits.headers,
             payload_exception=web.RequestPayloadError,
             auto_decompress=False,
             max_msg_queue_size=self._max_msg_queue_size,
@@ -330,8 +376,69 @@ class Connection(web.RequestHandler):
         """Wait until the client has read enough; at once when it is gone."""
         await self._drain_helper()
 
+    # --- what the load asks and tells (load.Client) ---------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        begun = self._request_count
+        super().data_received(data)
+        parser = cast(Parser | None, self._parser)
+        if parser is None:
+            return
+        if parser.is_idle or begun != self._request_count:  # each has its own time
+            self.load.arrived(self)
+        if not parser.is_idle:
+            self.load.arriving(self)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._wire = cast(asyncio.Transport, transport)
+        super().connection_made(transport)
+
+    @property
+    def unread(self) -> int:
+        return self._wire.get_write_buffer_size() if self._wire is not None else 0
+
+    def end_arrival(self) -> bool:
+        if self._reading_paused or self._buffer_paused:
+            return False
+        if self.transport is not None:
+            if self._waiter is not None or self.wants_body:  # no answer is under way
+                self.transport.write(refusal(408))
+            self.force_close()
+        return True
+
+    def abort(self) -> None:
+        if self._wire is not None:
+            self._wire.abort()
+
+    async def start(self) -> None:
+        try:
+            await super().start()
+        finally:
+            self._note_last_words()
+
+    def force_close(self) -> None:
+        super().force_close()
+        self._note_last_words()
+
+    def _note_last_words(self) -> None:
+        """The connection closes once they are read, and that may be never."""
+        if self.unread:
+            self.load.stalled(self)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.load.stalled(self)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.load.forget(self)
+        if self._parser is not None:
+            cast(Parser, self._parser).release()
+        self._wire = None
+        super().connection_lost(exc)
+
     def resume_writing(self) -> None:
         super().resume_writing()
+        self.load.resumed(self)
         if self.watch is not None:
             self.watch.flush()
 
@@ -354,8 +461,10 @@ class Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """The answer to a request that could not be parsed (as Go's), or that met a bug of ours."""
-        if isinstance(exc, LineTooLong):
+        if isinstance(exc, LineTooLong) or (message or "").startswith("Too many headers"):
             whole = refusal(431)
+        elif isinstance(exc, NoRoom):
+            whole = refusal(503, head=RETRY_LATER)
         elif isinstance(exc, HttpProcessingError):
             no_host = message is not None and message.startswith("Missing 'Host'")
             whole = refusal(400, b"Bad Request: missing required Host header" if no_host else b"")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from kvstore.http.backend import Unavailable
+from kvstore.http.backend import TooManyRequests, Unavailable
 from kvstore.store.errors import (
     CompareFailed,
     DirectoryNotEmpty,
@@ -80,6 +80,14 @@ class ApiError(Exception):
         return _CODES[self.code][1]
 
 
+class Busy(ApiError):
+    """Not now; whatever was asked for was not done."""
+
+    @property
+    def status(self) -> int:
+        return 503
+
+
 def _compare_cause(error: CompareFailed) -> bytes:
     parts = []
     if error.values is not None:
@@ -115,6 +123,8 @@ _TRANSLATIONS: dict[type[StoreError], tuple[int, Callable[[Any], bytes]]] = {
 
 def api_error(error: StoreError | Unavailable) -> ApiError:
     """What a client is told of `error`."""
+    if isinstance(error, TooManyRequests):
+        return Busy(RAFT_INTERNAL, error.message.encode())
     if isinstance(error, Unavailable):
         return ApiError(RAFT_INTERNAL, error.message.encode())
     code, cause = _TRANSLATIONS[type(error)]

@@ -23,12 +23,14 @@ from collections.abc import Callable
 from typing import NamedTuple, TypeAlias, cast
 
 from kvstore.auth import AuthChanged
-from kvstore.http.backend import Backend, Unavailable
+from kvstore.http.backend import Backend, TooManyRequests, Unavailable
 from kvstore.http.errors import ApiError
+from kvstore.http.load import Load
 from kvstore.http.reply import Answer, Manner, compose, refusal
 from kvstore.http.v2.form import FORM_TYPE
 from kvstore.http.v2.keys import answer_failure, answer_of, operation_of, read
 from kvstore.http.v2.parameters import KeyRequest, parse_key_request
+from kvstore.limits import Limits
 from kvstore.proposals import Outcome
 from kvstore.store.errors import StoreError
 from kvstore.store.events import Event
@@ -95,18 +97,20 @@ HandOver: TypeAlias = Callable[[asyncio.Transport, bytes, bool], None]
 class Lane:
     """What the connections of one server share."""
 
-    def __init__(self, backend: Backend, cors: bytes, max_body: int, idle_seconds: float, hand_over: HandOver) -> None:
+    def __init__(self, backend: Backend, cors: bytes, load: Load, hand_over: HandOver) -> None:
         """`cors`: the header lines of an answer to a request without an Origin. `hand_over` gives aiohttp a connection,
         what it sent and was not answered, and whether it sends no more."""
         self.backend = backend
-        self.max_body = max_body
+        self.load = load
+        limits = load.limits
+        self.max_head = min(EXPRESS_BYTES, limits.line_bytes, limits.head_bytes)  # what is longer, is not judged here
+        self.max_body = limits.request_bytes
         self.hand_over = hand_over
         self.usual = Manner(http11=True, keep_alive=True, head_only=False, cors=cors)
         self.last = self.usual._replace(keep_alive=False)
         self.connections: set[Express] = set()
         self.unfinished: set[Express] = set()  # with a request that has begun to arrive
         self.is_closing = False
-        self._idle_seconds = idle_seconds
         self._heads: dict[bytes, Head] = {}
         self._settled: list[tuple[Express, Outcome | None]] = []
         self._loop = asyncio.get_running_loop()
@@ -149,7 +153,8 @@ class Lane:
             self._to_look_at.extend(self.connections)
         now = self._loop.time()
         for _ in range(min(SWEEP_CONNECTIONS, len(self._to_look_at))):
-            self._to_look_at.popleft().close_if_idle(now, self._idle_seconds)
+            self._to_look_at.popleft().close_if_idle(now, self.load.limits)
+        self.load.look()
 
     async def close(self, grace: float) -> None:
         """No further requests; those that are under way have `grace` seconds to be answered."""
@@ -167,7 +172,10 @@ class Lane:
 
     def part(self, connection: Express) -> None:
         """It is closed, or aiohttp's."""
-        self.connections.discard(connection)
+        if connection in self.connections:
+            self.connections.discard(connection)
+            self.load.connections -= 1
+            self.load.forget(connection)
         self.unfinished.discard(connection)
         if self._emptied is not None and not self.connections:
             self._emptied.set()
@@ -204,6 +212,7 @@ class Express(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's do not inherit from it
         self._lane.connections.add(self)
+        self._lane.load.connections += 1
 
     def connection_lost(self, problem: Exception | None) -> None:
         self._part()
@@ -231,9 +240,11 @@ class Express(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._is_blocked = True
+        self._lane.load.stalled(self)
 
     def resume_writing(self) -> None:
         self._is_blocked = False
+        self._lane.load.resumed(self)
         if self._asked is None and not self._is_serving:
             self._serve()
 
@@ -254,7 +265,7 @@ class Express(asyncio.Protocol):
             self._is_full = False
             self._transport.resume_reading()
         if self._is_half_closed:
-            self._transport.close()
+            self._close()
 
     def _next(self) -> bool:
         """Begins one request. False: it is not whole, or not for this lane."""
@@ -262,6 +273,8 @@ class Express(asyncio.Protocol):
         begin = rest.find(_END) + 4
         if begin < 4:
             return self._wait_for_more(len(rest))
+        if begin > lane.max_head:
+            return self.leave()
         line_end = rest.find(b"\r\n")
         head = lane.head(rest[line_end : begin - 4])
         line = _LINE.fullmatch(rest, 0, line_end)
@@ -306,10 +319,11 @@ class Express(asyncio.Protocol):
             self._write(self._look(asked))
 
     def _look(self, asked: KeyRequest) -> Answer:
+        lane = self._lane
         try:
-            return read(asked, self._lane.backend)
-        except StoreError as error:
-            return answer_failure(error, self._lane.backend)
+            return read(asked, lane.backend, lane.load)
+        except (StoreError, TooManyRequests) as error:
+            return answer_failure(error, lane.backend)
 
     def _settled(self, outcome: Outcome | None) -> None:
         self._lane.settled(self, outcome)
@@ -342,7 +356,7 @@ class Express(asyncio.Protocol):
         if lane.is_closing or (self._is_half_closed and not self._rest):
             self._rest = b""
             self._transport.write(compose(answer, lane.last))
-            self._transport.close()
+            self._close()
         else:
             self._transport.write(compose(answer, lane.usual))
 
@@ -351,8 +365,9 @@ class Express(asyncio.Protocol):
         log.error("a request failed", exc_info=bug)
         if self._transport is not None:
             self._transport.write(refusal(500))
-            self._transport.close()
-        self._part()
+            self._rest = b""
+            self._asked = None
+            self._close()
 
     # --- the end --------------------------------------------------------------------------------------------------
 
@@ -366,18 +381,36 @@ class Express(asyncio.Protocol):
             self._lane.hand_over(transport, rest, self._is_half_closed)
         return False
 
-    def close_if_idle(self, now: float, limit: float) -> None:
+    def close_if_idle(self, now: float, limits: Limits) -> None:
+        """Who connects does so to ask: the first request is waited for as long as the rest of one would be."""
         if self._transport is None or self._asked is not None:
             return
         if self._quiet_since is None:
             self._quiet_since = now
-        elif now - self._quiet_since >= limit:
-            self._transport.close()
+        elif now - self._quiet_since >= (limits.idle_seconds if self._request else limits.read_seconds):
+            self._close()
 
     def finish(self) -> None:
         """The server stops: at once, or with the answer to the request that is under way."""
-        if self._asked is None and self._transport is not None:
-            self._transport.close()
+        if self._asked is None:
+            self._close()
+
+    def _close(self) -> None:
+        """Once what was written is read, and that may be never."""
+        transport = self._transport
+        if transport is not None:
+            transport.close()
+            if transport.get_write_buffer_size():
+                self._lane.load.stalled(self)
+
+    # --- what the load asks (load.Client) -------------------------------------------------------------------------
+
+    @property
+    def unread(self) -> int:
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
+    def end_arrival(self) -> bool:
+        raise AssertionError("a request that takes its time is aiohttp's")
 
     def abort(self) -> None:
         if self._transport is not None:

@@ -24,7 +24,7 @@ from typing import NamedTuple
 from kvstore import logs
 from kvstore.auth import Auth, AuthChanged, AuthCommand, DirectoryNotAllowed, User
 from kvstore.http.backend import Backend, Unavailable
-from kvstore.http.reply import JSON, Answer
+from kvstore.http.reply import JSON, RETRY_LATER, Answer
 from kvstore.http.request import Request
 from kvstore.http.v2.parameters import PREFIX, KeyRequest
 from kvstore.passwords import Passwords
@@ -37,9 +37,9 @@ ATTEMPTS = 10  # at a write while users and roles keep changing
 
 #: All of API.md's 401s outside the key space, and the answer to one whose password was not looked at.
 INSUFFICIENT = Answer(401, JSON, b'{"message":"Insufficient credentials"}')
-TRY_LATER = Answer(
-    503, JSON + b"Retry-After: 1\r\n", b'{"message":"too many passwords wait to be checked, try again later"}'
-)
+TRY_LATER = Answer(503, JSON + RETRY_LATER, b'{"message":"too many passwords wait to be checked, try again later"}')
+
+BUSY = Answer(503, JSON + RETRY_LATER, b'{"message":"etcdserver: too many requests"}')
 
 log = logs.get("auth")
 

@@ -20,6 +20,7 @@ REASONS = {
     403: b"Forbidden",
     404: b"Not Found",
     405: b"Method Not Allowed",
+    408: b"Request Timeout",
     409: b"Conflict",
     410: b"Gone",
     412: b"Precondition Failed",
@@ -39,6 +40,8 @@ TEXT = b"Content-Type: text/plain; charset=utf-8\r\n"
 #: Go's http.Error: what its 404 and 405 pages and an unhealthy /health carry.
 TEXT_ERROR = TEXT + b"X-Content-Type-Options: nosniff\r\n"
 JSON = b"Content-Type: application/json\r\n"
+#: On every 503 that says no more than: not now. In seconds.
+RETRY_LATER = b"Retry-After: 1\r\n"
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -144,7 +147,8 @@ def chunk(piece: bytes) -> bytes:
 LAST_CHUNK = b"0\r\n\r\n"
 
 
-def refusal(status: int, text: bytes = b"") -> bytes:
+def refusal(status: int, text: bytes = b"", head: bytes = b"") -> bytes:
     """Go's own answer to a request that it cannot parse: no Date, no CORS; the connection closes after it."""
     line = b"%d %s" % (status, text or REASONS[status])
-    return b"HTTP/1.1 %s\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n%s" % (line, line)
+    head += b"Content-Type: text/plain; charset=utf-8\r\nConnection: close\r\n"
+    return b"HTTP/1.1 %s\r\n%s\r\n%s" % (line, head, line)

@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeAlias
 from kvstore.http.backend import Backend, Unavailable
 from kvstore.http.debug import DebugApi
 from kvstore.http.guard import Guard
+from kvstore.http.load import Load
 from kvstore.http.metrics import Metrics
 from kvstore.http.reply import JSON, TEXT, TEXT_ERROR, Answer
 from kvstore.http.request import Request
@@ -20,12 +21,11 @@ from kvstore.http.v2.auth import INVALID_PATH, ROLES, USERS, AuthApi
 from kvstore.http.v2.keys import serve_keys
 from kvstore.http.v2.members import MEMBERS, MembersApi
 from kvstore.http.v2.stats import StatsApi
-from kvstore.http.v2.watches import BACKLOG, Watch
+from kvstore.http.v2.watches import Watch
 from kvstore.version import ETCD_CLUSTER_VERSION, ETCD_SERVER_VERSION
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Answer | Watch]]
 
-MAX_REQUEST_BYTES = 10 << 20  # of a form; etcd's own limit
 HEALTH_SECONDS = 1.0  # etcd's limit for its own probe
 
 _NO_CONTENT = Answer(200, b"", b"")
@@ -63,18 +63,17 @@ class Routes:
     def __init__(
         self,
         backend: Backend,
-        max_request_bytes: int = MAX_REQUEST_BYTES,
-        watch_backlog: int = BACKLOG,
+        load: Load,
         client_cert_auth: bool = False,
     ) -> None:
         guard = Guard(backend, client_cert_auth)
-        auth = AuthApi(backend, guard, max_request_bytes)
-        members = MembersApi(backend, guard, max_request_bytes)
+        auth = AuthApi(backend, guard, load.limits.request_bytes)
+        members = MembersApi(backend, guard, load.limits.request_bytes)
         stats = StatsApi(backend)
-        debug = DebugApi(backend, max_request_bytes)
+        debug = DebugApi(backend, load.limits.request_bytes)
 
         async def keys(request: Request) -> Answer | Watch:
-            return await serve_keys(request, backend, guard, max_request_bytes, watch_backlog)
+            return await serve_keys(request, backend, guard, load)
 
         async def version(request: Request) -> Answer:
             return _VERSION

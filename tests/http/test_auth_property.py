@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from kvstore.auth import User, covers
 from kvstore.http.guard import Guard
+from kvstore.http.load import Load
 from kvstore.http.reply import Answer
 from kvstore.http.v2.keys import serve_keys
 from kvstore.http.v2.watches import Watch
+from kvstore.limits import Limits
 from kvstore.passwords import Passwords
 from kvstore.store.operations import Expire, Set
 from kvstore.wire import CreateRole, CreateUser, SwitchAuth
@@ -85,7 +87,7 @@ def test_no_grant_gives_more_than_it_says(
         authorization = None if is_guest else basic(b"u").partition(": ")[2].encode()
         before = files_of(backend)
         asked = Question(method, b"/v2/keys" + written, query, authorization)
-        answer = await serve_keys(asked, backend, Guard(backend), 1 << 20, 100)
+        answer = await serve_keys(asked, backend, Guard(backend), Load(Limits()))
         sink = FakeSink()
         if isinstance(answer, Watch):
             answer.attach(sink)

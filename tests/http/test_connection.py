@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from kvstore.http.app import Http, Settings
-from kvstore.http.connection import MAX_HEAD_BYTES
+from kvstore.limits import Limits
 from kvstore.store.operations import Set
 from tests.http.backend import LocalBackend
 from tests.http.client import DEADLINE, FORM, RawClient, put, request
@@ -228,7 +228,7 @@ async def test_http11_needs_a_host(client: RawClient) -> None:
 async def test_a_head_beyond_its_limit_is_431(client: RawClient) -> None:
     client.send(b"GET /v2/keys/a HTTP/1.1\r\nHost: x\r\n")
     line = b"X: " + b"b" * 4093 + b"\r\n"
-    for _ in range(MAX_HEAD_BYTES // len(line) + 1):
+    for _ in range(Limits().head_bytes // len(line) + 1):
         client.send(line)
     response = await client.head()
     assert response.head.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
@@ -242,7 +242,7 @@ async def test_a_long_target_within_the_limit(client: RawClient) -> None:
 class TestLimits:
     @pytest.fixture
     def settings(self) -> Settings:
-        return Settings(max_request_bytes=100, max_connections=2)
+        return Settings(Limits(request_bytes=100, connections=2))
 
     async def test_a_form_of_the_limit_passes_and_one_byte_more_is_too_large(self, client: RawClient) -> None:
         assert (await client.ask(put("/a", "value=" + "x" * 94))).status == 201
@@ -268,7 +268,7 @@ class TestLimits:
 class TestIdle:
     @pytest.fixture
     def settings(self) -> Settings:
-        return Settings(idle_seconds=0.05)
+        return Settings(Limits(idle_seconds=0.05))
 
     async def test_an_idle_connection_is_closed_and_a_watch_is_not_idle(self, connect: Connect) -> None:
         idle, watching = await connect(), await connect()

@@ -11,6 +11,7 @@ import pytest
 
 from kvstore.http.app import Http, Settings
 from kvstore.http.v2.watches import Watch
+from kvstore.limits import Limits
 from kvstore.store.operations import Delete, Set
 from kvstore.store.store import Store
 from tests.http.backend import LocalBackend
@@ -185,7 +186,7 @@ async def test_one_that_half_closes_is_gone_too(client: RawClient, backend: Loca
 class TestSlowReader:
     @pytest.fixture
     def settings(self) -> Settings:
-        return Settings(watch_backlog=10)
+        return Settings(Limits(watch_backlog=10))
 
     async def test_is_cut_off_and_its_memory_given_back(
         self, http: Http, connect: Connect, backend: LocalBackend

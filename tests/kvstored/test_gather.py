@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kvstore.settings import InitialMember, Settings, SettingsError, TlsSettings, Url
+from kvstore.limits import Limits
+from kvstore.settings import LIMIT_FLAGS, InitialMember, Settings, SettingsError, TlsSettings, Url
 from kvstored import flags
 from kvstored.ignored import IGNORED, REFUSED
 from kvstored.settings import gather
@@ -38,8 +39,10 @@ def test_nothing_given_gives_the_defaults_that_help_prints() -> None:
     printed = {flag.name: flag.default for flag in flags.FLAGS}
     for name in ("heartbeat-interval", "election-timeout"):
         assert printed[name] == str(getattr(found, name.replace("-", "_") + "_ms"))
-    for name in ("snapshot-count", "max-snapshots", "max-wals", "event-history", "max-request-bytes"):
+    for name in ("snapshot-count", "max-snapshots", "max-wals", "event-history"):
         assert printed[name] == str(getattr(found, name.replace("-", "_")))
+    for name, field in LIMIT_FLAGS.items():
+        assert int(printed[name]) == getattr(found.limits, field)
     for name in ("name", "initial-cluster-state", "initial-cluster-token", "log-level", "log-format"):
         assert printed[name] == getattr(found, name.replace("-", "_"))
     for name in ("listen-peer-urls", "listen-client-urls", "initial-advertise-peer-urls", "advertise-client-urls"):
@@ -66,7 +69,8 @@ def test_every_setting_can_be_given() -> None:
     found = settings(
         *("--name=n1", "--data-dir=d", "--wal-dir=w", "--snapshot-count=7", "--heartbeat-interval=10"),
         *("--election-timeout=60", "--max-snapshots=0", "--max-wals=3", "--cors=http://a.b, https://c:8"),
-        *("--max-request-bytes=9", "--event-history=11", "--event-history-bytes=12"),
+        *(f"--{name}={number}" for number, name in enumerate(LIMIT_FLAGS, 100)),
+        *("--event-history=11", "--event-history-bytes=12"),
         *("--log-level=warn", "--log-format=json"),
         *("--listen-peer-urls=http://127.0.0.1:1,http://[::1]:2", "--initial-advertise-peer-urls=http://a:1"),
         *("--listen-client-urls=http://0.0.0.0:3", "--advertise-client-urls=http://a:3,http://b:3"),
@@ -83,7 +87,7 @@ def test_every_setting_can_be_given() -> None:
         max_snapshots=0,
         max_wals=3,
         cors=("http://a.b", "https://c:8"),
-        max_request_bytes=9,
+        limits=Limits(**{field: number for number, field in enumerate(LIMIT_FLAGS.values(), 100)}),
         event_history=11,
         event_history_bytes=12,
         strict_reconfig_check=False,

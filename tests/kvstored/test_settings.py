@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvstore.limits import Limits
 from kvstore.settings import (
     InitialMember,
     Settings,
@@ -41,8 +42,10 @@ def alone(count: int) -> tuple[InitialMember, ...]:
         ({"heartbeat_interval_ms": 0}, "--heartbeat-interval must be at least 1 (is 0)"),
         ({"election_timeout_ms": -1}, "--election-timeout must be at least 1 (is -1)"),
         ({"event_history": 0}, "--event-history must be at least 1 (is 0)"),
-        ({"max_request_bytes": 0}, "--max-request-bytes must be at least 1 (is 0)"),
-        ({"max_request_bytes": 1 << 30}, "--max-request-bytes must not exceed 33554432 (is 1073741824)"),
+        ({"limits": Limits(request_bytes=0)}, "--max-request-bytes must be at least 1 (is 0)"),
+        ({"limits": Limits(idle_seconds=0)}, "--client-idle-timeout must be at least 1 (is 0)"),
+        ({"limits": Limits(headers=9)}, "--max-headers must be at least 16 (is 9): clients send several"),
+        ({"limits": Limits(request_bytes=1 << 30)}, "--max-request-bytes must not exceed 33554432 (is 1073741824)"),
         ({"max_snapshots": -1}, "--max-snapshots must not be negative (is -1); 0 keeps all"),
         ({"max_wals": -2}, "--max-wals must not be negative (is -2); 0 keeps all"),
         (

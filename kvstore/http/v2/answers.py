@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from kvstore.http.errors import ApiError
-from kvstore.http.reply import JSON, Answer
+from kvstore.http.reply import JSON, RETRY_LATER, Answer
 from kvstore.store.events import COMPARE_AND_SWAP, CREATE, SET, UPDATE, Event, NodeView
 
 _PLAIN_WITHOUT = bytes([*range(0x20), *b'"\\<>&', *range(0x80, 0x100)])
@@ -139,4 +139,4 @@ def answer_event(event: Event, head: bytes, no_value: bool) -> Answer:
 
 def answer_error(error: ApiError, cluster_id: int) -> Answer:
     head = JSON + b"X-Etcd-Cluster-Id: %x\r\nX-Etcd-Index: %d\r\n" % (cluster_id, error.index)
-    return Answer(error.status, head, encode_error(error))
+    return Answer(error.status, head + RETRY_LATER if error.status == 503 else head, encode_error(error))

@@ -12,8 +12,8 @@ from typing import Any, cast
 from kvstore import auth as state
 from kvstore import logs
 from kvstore.auth import AuthCommand, AuthError, Listed, Role, User, UserChange
-from kvstore.http.backend import Backend, Unavailable
-from kvstore.http.guard import INSUFFICIENT, TRY_LATER, Denied, Guard
+from kvstore.http.backend import Backend, TooManyRequests, Unavailable
+from kvstore.http.guard import BUSY, INSUFFICIENT, TRY_LATER, Denied, Guard
 from kvstore.http.reply import JSON, Answer
 from kvstore.http.request import BodyError, Request
 from kvstore.http.v2.answers import quote
@@ -121,6 +121,8 @@ class AuthApi:
             if request.method == "DELETE":
                 message = _DELETE_MESSAGES.get(type(refusal), message)
             return self._message(status, b"auth: " + message(refusal))
+        except TooManyRequests:
+            return BUSY
         except Unavailable:
             return self._message(500, b"Internal Server Error")
 

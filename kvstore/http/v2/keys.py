@@ -7,9 +7,10 @@ callbacks; `serve_keys` puts them together for one that awaits.
 from __future__ import annotations
 
 from kvstore.auth import AuthChanged
-from kvstore.http.backend import Backend, Unavailable
+from kvstore.http.backend import Backend, TooManyRequests, Unavailable
 from kvstore.http.errors import INVALID_FORM, UNAUTHORIZED, ApiError, api_error
 from kvstore.http.guard import TRY_LATER, Denied, Guard, Permit, Scope
+from kvstore.http.load import Load
 from kvstore.http.reply import Answer
 from kvstore.http.request import BodyError, Request
 from kvstore.http.v2.answers import answer_error, answer_event, answer_view, success_head
@@ -69,8 +70,11 @@ def answer_failure(error: ApiError | StoreError | Unavailable, backend: Backend)
     return answer_error(error, backend.cluster_id)
 
 
-def read(request: KeyRequest, backend: Backend, permit: Permit | None = None) -> Answer:
-    """GET or HEAD from this member's own state. Raises StoreError, and Denied for a file in a directory's place."""
+def read(request: KeyRequest, backend: Backend, load: Load, permit: Permit | None = None) -> Answer:
+    """GET or HEAD from this member's own state. Raises StoreError, TooManyRequests where clients leave too much of
+    their answers unread, and Denied for a file in a directory's place."""
+    if not load.may_answer:
+        raise TooManyRequests
     store = backend.store
     view = store.get(request.key, request.recursive, request.sorted, backend.now())
     if permit is not None and not permit.scope == Scope.ALL and not view.is_dir:
@@ -78,23 +82,26 @@ def read(request: KeyRequest, backend: Backend, permit: Permit | None = None) ->
     return answer_view(view, head_now(backend, store.index))
 
 
-def watch(request: KeyRequest, backend: Backend, backlog: int, permit: Permit) -> Watch:
-    """Begin a watch on this member's own state. Raises StoreError (HistoryCleared)."""
+def watch(request: KeyRequest, backend: Backend, load: Load, permit: Permit) -> Watch:
+    """Begin a watch on this member's own state. Raises StoreError (HistoryCleared), and TooManyRequests."""
     store = backend.store
-    started = Watch(head_now(backend, store.index), request.stream, backlog, permit, backend.auth.enabled)
+    limits = load.limits
+    if store.watcher_count >= limits.watchers:
+        raise TooManyRequests("too many watchers")
+    started = Watch(head_now(backend, store.index), request.stream, limits.watch_backlog, permit, backend.auth.enabled)
     started.register(store, request.key, request.recursive, request.wait_index)
     return started
 
 
-async def serve_keys(request: Request, backend: Backend, guard: Guard, max_body: int, backlog: int) -> Answer | Watch:
+async def serve_keys(request: Request, backend: Backend, guard: Guard, load: Load) -> Answer | Watch:
     """One request to the key space, from parsing to the answer or the watch that answers it."""
     try:
         body = b""
         if wants_body(request.method, request.content_type):
-            body = await request.body(max_body)
+            body = await request.body(load.limits.request_bytes)
         asked = parse_key_request(request.method, request.path, request.query, body)
         if asked.method in ("GET", "HEAD"):
-            return await _look(request, asked, backend, guard, backlog)
+            return await _look(request, asked, backend, guard, load)
         return answer_of(await _write(request, asked, backend, guard), asked, backend)
     except (ApiError, StoreError, Unavailable) as error:
         return answer_failure(error, backend)
@@ -117,7 +124,7 @@ async def _write(request: Request, asked: KeyRequest, backend: Backend, guard: G
     return await guard.execute(request, asked, operation)
 
 
-async def _look(request: Request, asked: KeyRequest, backend: Backend, guard: Guard, backlog: int) -> Answer | Watch:
+async def _look(request: Request, asked: KeyRequest, backend: Backend, guard: Guard, load: Load) -> Answer | Watch:
     """GET and HEAD. Nothing is awaited between a permission and what it permits."""
     auth = backend.auth
     if asked.quorum and asked.method == "GET":
@@ -125,5 +132,5 @@ async def _look(request: Request, asked: KeyRequest, backend: Backend, guard: Gu
             await guard.permit(request, asked)
         await backend.read_barrier()  # with wait=true too: etcd then reads and does not wait
     elif asked.wait:
-        return watch(asked, backend, backlog, await guard.permit(request, asked))
-    return read(asked, backend, await guard.permit(request, asked) if auth.enabled else None)
+        return watch(asked, backend, load, await guard.permit(request, asked))
+    return read(asked, backend, load, await guard.permit(request, asked) if auth.enabled else None)

@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-from kvstore.http.backend import Backend, Unavailable
-from kvstore.http.guard import INSUFFICIENT, TRY_LATER, Denied, Guard
+from kvstore.http.backend import Backend, TooManyRequests, Unavailable
+from kvstore.http.guard import BUSY, INSUFFICIENT, TRY_LATER, Denied, Guard
 from kvstore.http.reply import JSON, TEXT, TEXT_ERROR, Answer
 from kvstore.http.request import BodyError, Request
 from kvstore.http.v2.answers import quote
@@ -74,6 +74,8 @@ class MembersApi:
             if request.method == "DELETE":
                 return self._message(410, f"Member permanently removed: {error.member:x}")
             return self._message(500, "Internal Server Error")
+        except TooManyRequests:
+            return BUSY
         except (MembershipError, Unavailable):  # also what would cost the quorum; the log says why
             return self._message(500, "Internal Server Error")
 

@@ -17,8 +17,6 @@ from kvstore.store.events import Event
 from kvstore.store.store import Store
 from kvstore.store.watchers import Watcher
 
-BACKLOG = 100  # events; etcd's own limit
-
 
 class Sink(Protocol):
     """The body of one response."""
@@ -66,7 +64,7 @@ class Watch:
     )
 
     def __init__(
-        self, head: bytes, stream: bool, backlog: int = BACKLOG, permit: Permit | None = None, is_filtered: bool = False
+        self, head: bytes, stream: bool, backlog: int, permit: Permit | None = None, is_filtered: bool = False
     ) -> None:
         """`is_filtered`: `permit` decides about each event."""
         self.head = head

@@ -1,0 +1,115 @@
+"""What the clients of a member make it hold, and for how long: connections, requests that arrive, answers not read.
+
+One object for all listeners of a member and for both lanes. It counts and decides; what is closed, closes itself.
+Knows no request and no socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple, Protocol
+
+from kvstore.limits import Limits
+
+
+class Client(Protocol):
+    """A connection, in either lane."""
+
+    @property
+    def unread(self) -> int:
+        """Bytes of answers that wait to be sent."""
+
+    def end_arrival(self) -> bool:
+        """The rest of its request did not come in time: closes. False: it was not the client that held it up."""
+
+    def abort(self) -> None:
+        """Drops the connection and all that waits to be sent."""
+
+
+class _Stall(NamedTuple):
+    since: float
+    unread: int
+
+
+class Load:
+    """Of one member. All calls are made on the event loop's thread."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.connections = 0
+        self._arriving: dict[Client, float] = {}  # since when, the oldest first
+        self._arriving_bytes = 0
+        self._stalled: dict[Client, _Stall] = {}  # the oldest first
+        self._unread = 0
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether one more client is one too many."""
+        return self.connections >= self.limits.connections
+
+    # --- requests that arrive -------------------------------------------------------------------------------------
+
+    def arriving(self, client: Client) -> None:
+        """A request has begun, and is not whole; nothing new when that was said before."""
+        if client not in self._arriving:
+            self._arriving[client] = self._loop.time()
+
+    def arrived(self, client: Client) -> None:
+        """It is whole. Said of one that was never arriving, it does nothing."""
+        self._arriving.pop(client, None)
+
+    def take(self, octets: int) -> bool:
+        """Whether there is room to keep so much more of requests that arrive; then it is taken, until `give`."""
+        if self._arriving_bytes + octets > self.limits.buffered_bytes:
+            return False
+        self._arriving_bytes += octets
+        return True
+
+    def give(self, octets: int) -> None:
+        self._arriving_bytes -= octets
+
+    # --- answers that are not read --------------------------------------------------------------------------------
+
+    def stalled(self, client: Client) -> None:
+        """It reads more slowly than it is answered, or is not done with reading the last answer."""
+        if client in self._stalled:
+            return
+        self._stalled[client] = stall = _Stall(self._loop.time(), client.unread)
+        self._unread += stall.unread
+
+    def resumed(self, client: Client) -> None:
+        """It has read. Said of one that was not stalled, it does nothing."""
+        stall = self._stalled.pop(client, None)
+        if stall is not None:
+            self._unread -= stall.unread
+
+    @property
+    def may_answer(self) -> bool:
+        """Whether there is room for another large answer."""
+        return self._unread < self.limits.buffered_bytes
+
+    # --- the end --------------------------------------------------------------------------------------------------
+
+    def forget(self, client: Client) -> None:
+        """It is closed, or in the other lane."""
+        self.arrived(client)
+        self.resumed(client)
+
+    def look(self) -> None:
+        """Ends those whose time is over. Costs in proportion to these, and to the stalled ones."""
+        now = self._loop.time()
+        for client, since in list(self._arriving.items()):
+            if now - since < self.limits.read_seconds:
+                break
+            del self._arriving[client]
+            if not client.end_arrival():
+                self._arriving[client] = now
+        for client, stall in list(self._stalled.items()):
+            unread = client.unread
+            if unread < stall.unread:
+                self.resumed(client)
+                self.stalled(client)
+            elif now - stall.since >= self.limits.write_seconds:
+                self.resumed(client)
+                client.abort()

@@ -1,0 +1,26 @@
+"""What clients may take of a member at most: plain values, in one place. Each but the backlog has a flag.
+
+Knows no connection; whoever serves one keeps to these, whichever lane it is in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The defaults serve clients that etcd serves, too; beyond each of them stands what is then done."""
+
+    connections: int = 65_536  # of clients, on all listeners; one more is closed as it comes
+    line_bytes: int = 1 << 20  # of a request line; etcd counts it as part of the head: 431, closed
+    head_bytes: int = 1 << 20  # request line and header lines, etcd's own limit: 431, closed
+    headers: int = 1_000  # header lines: 431, closed
+    request_bytes: int = 10 << 20  # of a body, etcd's own limit: 400
+    read_seconds: float = 60.0  # for the head of a request to arrive, and again for its body: 408, closed
+    write_seconds: float = 60.0  # in which nothing is read of an answer that fills all buffers: closed
+    idle_seconds: float = 600.0  # between two requests: closed
+    watchers: int = 50_000  # one connection has one at a time: 503
+    watch_backlog: int = 100  # events that a watcher may be behind, etcd's own limit: closed
+    proposals: int = 10_000  # writes that wait for the cluster; as many linearizable reads: 503
+    buffered_bytes: int = 256 << 20  # of requests that arrive; of writes that wait; of answers not read: 503
