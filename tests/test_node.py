@@ -10,7 +10,7 @@ import pytest
 from kvstore.apply import FrozenMachine, StateMachine
 from kvstore.membership import Member, Membership
 from kvstore.node import Node, NodeOptions
-from kvstore.proposals import Outcome, Refused, Unavailable
+from kvstore.proposals import Outcome, Refused, TooManyRequests, Unavailable
 from kvstore.raft.config import Config
 from kvstore.raft.core import Raft
 from kvstore.raft.types import (
@@ -541,3 +541,11 @@ def test_who_goes_is_told_before_the_network_forgets_it() -> None:
     bench.receive(AppendResponse(ME, THIRD, bench.node.raft.term, bench.node.raft.last_index, False, 0, 0))
     bench.acknowledge()
     assert seen == [(False, True)]
+
+
+def test_reads_beyond_the_limit_are_refused_and_not_queued() -> None:
+    bench = Bench(options=NodeOptions(max_proposals=2))
+    outcomes: list[Unavailable | None] = []
+    for _ in range(3):
+        bench.node.read(outcomes.append)
+    assert [type(outcome) for outcome in outcomes] == [TooManyRequests]

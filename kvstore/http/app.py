@@ -78,7 +78,7 @@ class Http:
         self._routes = Routes(backend, load, client_cert_auth=settings.client_cert_auth)
         self._cors = settings.cors
         self._whitelist = Whitelist(settings.hosts)
-        self._load = load
+        self.load = load
         self._server = _Server(self, load)
         self._lane = Lane(backend, self._cors_lines_for(None), load, self._hand_over)
         self._listener: Listener | None = None
@@ -91,11 +91,11 @@ class Http:
         self._listener = await listen(factory, host, port, ACCEPT_QUEUE, credentials)
 
     def _accept(self) -> asyncio.Protocol:
-        return _Refusal() if self._load.is_full else Express(self._lane)
+        return _Refusal() if self.load.is_full else Express(self._lane)
 
     def _accept_guarded(self) -> asyncio.Protocol:
         """Where requests must name this host, the express lane, which does not look, takes none."""
-        return _Refusal() if self._load.is_full else self._server()
+        return _Refusal() if self.load.is_full else self._server()
 
     def _hand_over(self, transport: asyncio.Transport, octets: bytes, is_half_closed: bool) -> None:
         """The connection goes on in aiohttp's server, with what it sent and nobody has answered."""

@@ -36,6 +36,8 @@ from kvstore.http.v2.watches import Watch
 
 log = logging.getLogger(__name__)
 
+#: `1`, CR LF, one byte, CR LF: what comes with each byte of a body at worst.
+CHUNK_OVERHEAD = 5
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}) ([^\x00-\x20\x7f]+) HTTP/1\.[01]\r\n")
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
 
@@ -52,38 +54,56 @@ class Parser:
     serves either, or with those bytes percent-encoded, as long as it is the first in what was received.
     """
 
-    __slots__ = ("_fresh", "_head_bytes", "_inner", "_load", "_payload")
+    __slots__ = ("_body_bytes", "_fresh", "_inner", "_kept", "_load", "_payload")
 
     def __init__(self, fresh: Callable[[], HttpRequestParser], load: Load) -> None:
         self._fresh = fresh
         self._inner = fresh()
         self._load = load
-        self._head_bytes = 0  # of a head that has not ended yet
+        self._kept = 0  # bytes of a request that is not whole, without those of its body
         self._payload: StreamReader | None = None  # of the last request
+        self._body_bytes = 0  # of it, that are counted
 
     def feed_data(self, received: bytes) -> tuple[Sequence[tuple[RawRequestMessage, StreamReader]], bool, bytes]:
         in_body = not self.is_between_requests
         try:
             parsed = self._parse(received, in_body)
-        except HttpProcessingError:
+            self._account(parsed[0], received, self._payload if in_body else None)
+        except HttpProcessingError as problem:
             if in_body and self._payload is not None and not self._payload.is_eof():
-                self._payload.set_exception(BodyError(b"invalid byte in chunk length"))
+                is_size = isinstance(problem, LineTooLong | NoRoom)
+                self._payload.set_exception(BodyError(TOO_LARGE if is_size else b"invalid byte in chunk length"))
             raise
-        messages = parsed[0]
-        limit = self._load.limits.head_bytes
-        if messages:
-            if self._head_bytes + len(received) > min(limit, self._load.limits.line_bytes):
-                for message, _ in messages:
-                    self._measure(message)
-            self.release()
-            self._payload = messages[-1][1]
-        elif not in_body:
-            if self._head_bytes + len(received) > limit:
-                raise LineTooLong(received[:100], limit)
-            if not self._load.take(len(received)):
-                raise NoRoom
-            self._head_bytes += len(received)
         return parsed
+
+    def _account(
+        self, messages: Sequence[tuple[RawRequestMessage, StreamReader]], received: bytes, body: StreamReader | None
+    ) -> None:
+        if not messages:
+            self._keep(received, body)
+            return
+        if self._kept + len(received) > min(self._load.limits.line_bytes, self._load.limits.head_bytes):
+            for message, _ in messages:
+                self._measure(message)
+        self.release()
+        self._payload = messages[-1][1]
+        self._body_bytes = self._payload.total_bytes
+
+    def _keep(self, received: bytes, body: StreamReader | None) -> None:
+        """Counts what aiohttp's parser may still hold of `received`: a head that has not ended yet, or what came with
+        a body and is none of it: sizes of chunks, their extensions, and trailers. Raises LineTooLong, NoRoom."""
+        limit = self._load.limits.head_bytes
+        kept = self._kept + len(received)
+        if body is not None:
+            kept, self._body_bytes = max(0, kept + self._body_bytes - body.total_bytes), body.total_bytes
+            limit += CHUNK_OVERHEAD * body.total_bytes
+            if body.is_eof():
+                kept = 0
+        if kept > limit:
+            raise LineTooLong(received[:100], limit)
+        if not self._load.take(kept - self._kept):
+            raise NoRoom
+        self._kept = kept
 
     def _measure(self, message: RawRequestMessage) -> None:
         """Raises LineTooLong. aiohttp bounds each header line, but neither the request line nor all of them."""
@@ -94,9 +114,9 @@ class Parser:
             raise LineTooLong(message.path[:100].encode("utf-8", "replace"), limits.head_bytes)
 
     def release(self) -> None:
-        """What came of a head is the parser's no longer."""
-        self._load.give(self._head_bytes)
-        self._head_bytes = 0
+        """The parser holds nothing any more."""
+        self._load.give(self._kept)
+        self._kept = 0
 
     def _parse(
         self, received: bytes, in_body: bool
@@ -120,7 +140,7 @@ class Parser:
     @property
     def is_idle(self) -> bool:
         """Whether no request has begun behind it either."""
-        return self._head_bytes == 0 and self.is_between_requests
+        return self._kept == 0 and self.is_between_requests
 
     def message_consumed(self) -> None:
         self._inner.message_consumed()

@@ -38,9 +38,9 @@ class Load:
         self.limits = limits
         self.connections = 0
         self._arriving: dict[Client, float] = {}  # since when, the oldest first
-        self._arriving_bytes = 0
+        self.arriving_bytes = 0  # that are kept of requests which are not whole
         self._stalled: dict[Client, _Stall] = {}  # the oldest first
-        self._unread = 0
+        self.unread_bytes = 0  # of answers, as of when their clients stalled
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -60,14 +60,15 @@ class Load:
         self._arriving.pop(client, None)
 
     def take(self, octets: int) -> bool:
-        """Whether there is room to keep so much more of requests that arrive; then it is taken, until `give`."""
-        if self._arriving_bytes + octets > self.limits.buffered_bytes:
+        """Whether there is room to keep so much more of requests that arrive; then it is taken, until `give`. There
+        always is for less."""
+        if octets > 0 and self.arriving_bytes + octets > self.limits.buffered_bytes:
             return False
-        self._arriving_bytes += octets
+        self.arriving_bytes += octets
         return True
 
     def give(self, octets: int) -> None:
-        self._arriving_bytes -= octets
+        self.arriving_bytes -= octets
 
     # --- answers that are not read --------------------------------------------------------------------------------
 
@@ -76,18 +77,18 @@ class Load:
         if client in self._stalled:
             return
         self._stalled[client] = stall = _Stall(self._loop.time(), client.unread)
-        self._unread += stall.unread
+        self.unread_bytes += stall.unread
 
     def resumed(self, client: Client) -> None:
         """It has read. Said of one that was not stalled, it does nothing."""
         stall = self._stalled.pop(client, None)
         if stall is not None:
-            self._unread -= stall.unread
+            self.unread_bytes -= stall.unread
 
     @property
     def may_answer(self) -> bool:
         """Whether there is room for another large answer."""
-        return self._unread < self.limits.buffered_bytes
+        return self.unread_bytes < self.limits.buffered_bytes
 
     # --- the end --------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from kvstore.apply import REFUSALS, Applied, StateMachine
 from kvstore.auth import Auth
-from kvstore.http.backend import Numbers, Unavailable
+from kvstore.http.backend import Numbers, TooManyRequests, Unavailable
 from kvstore.http.guard import forget_changed
 from kvstore.membership import Member, Membership, MembershipError
 from kvstore.passwords import Passwords
@@ -27,7 +27,8 @@ TIMED_OUT = "etcdserver: request timed out"
 
 
 class LocalBackend:
-    """Satisfies Backend. `is_stuck`: writes and barriers stay undone; `has_quorum` off: they fail at once."""
+    """Satisfies Backend. `is_stuck`: writes and barriers stay undone; `has_quorum` off: they fail at once; `too_many`:
+    they are refused."""
 
     def __init__(self, history_limit: int = 1000) -> None:
         self.cluster_id = 0xC0FFEE
@@ -47,6 +48,7 @@ class LocalBackend:
         self.has_leader = True
         self.has_quorum = True
         self.is_stuck = False
+        self.too_many = False
         self.barriers = 0
         self.called = asyncio.Event()  # set by the first execute
         self.pending: list[asyncio.Future[Any]] = []
@@ -104,6 +106,8 @@ class LocalBackend:
         self.called.set()
         if self.is_stuck:
             self.pending.append(future)
+        elif self.too_many:
+            future.set_exception(TooManyRequests())
         elif not self.has_quorum:
             future.set_exception(Unavailable(TIMED_OUT))
         else:
@@ -116,7 +120,9 @@ class LocalBackend:
     def read_barrier(self) -> asyncio.Future[None]:
         self.barriers += 1
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if not self.has_quorum:
+        if self.too_many:
+            future.set_exception(TooManyRequests())
+        elif not self.has_quorum:
             future.set_exception(Unavailable(TIMED_OUT))
         elif not self.is_stuck:
             future.set_result(None)
