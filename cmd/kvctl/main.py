@@ -28,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return failure.status
     except BrokenPipeError:
         return _end_by(signal.SIGPIPE)
+    except KeyboardInterrupt:
+        return _end_by(signal.SIGINT)
 
 
 def _end_by(number: signal.Signals) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +12,9 @@ from kvctl.command import Context
 
 def ask(context: Context, prompt: str) -> str:
     """The next line of standard input; empty at its end. The prompt goes to standard output, as etcdctl's does."""
-    sys.stdout.write(prompt)
-    sys.stdout.flush()
-    with _no_echo():
+    with _no_echo():  # before the prompt: who sees it may type at once
+        sys.stdout.write(prompt)
+        sys.stdout.flush()
         line = sys.stdin.buffer.readline()
     context.say("")
     return line.rstrip(b"\r\n").decode(errors="surrogateescape")
@@ -26,6 +27,7 @@ def _no_echo() -> Iterator[None]:
         return
     import termios
 
+    taken = signal.signal(signal.SIGINT, signal.default_int_handler)  # Ctrl-C must not leave the terminal mute
     terminal = sys.stdin.fileno()
     before = termios.tcgetattr(terminal)
     quiet = termios.tcgetattr(terminal)
@@ -35,3 +37,4 @@ def _no_echo() -> Iterator[None]:
         yield
     finally:
         termios.tcsetattr(terminal, termios.TCSAFLUSH, before)
+        signal.signal(signal.SIGINT, taken)

@@ -47,6 +47,7 @@ TABLE = (
     Entry("auth", "kvctl.auth:AUTH", "overall auth controls"),
     Entry("certs", "kvctl.certs:CERTS", "make an authority and certificates for servers, clients and peers"),
     Entry("import", "kvctl.import_tree:IMPORT", "import a snapshot to a cluster"),
+    Entry("completion", "kvctl.completion:COMPLETION", "print a script that completes commands and flags in a shell"),
 )
 
 _OLDER = 'DEPRECATED - "--endpoints" should be used instead'

@@ -80,7 +80,7 @@ async def _exec_watch(context: Context) -> None:
         if len(context.words) < 2:
             raise Failure("Error:  key and command to exec required")
         _end_on_interrupt()
-        key, command = _key_and_command(context.words)
+        key, command = _key_and_command(context)
         running: set[asyncio.Future[int]] = set()
         async for response in _events(context, client, key):
             if response.node.is_dir:
@@ -92,17 +92,16 @@ async def _exec_watch(context: Context) -> None:
             waiting.add_done_callback(running.discard)
 
 
-def _key_and_command(words: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
-    """etcdctl's reading: the key is in front of a `--`, and behind the command where there is none."""
-    if "--" in words[1:]:
-        return words[0], words[2:]
-    return words[-1], words[:-1]
+def _key_and_command(context: Context) -> tuple[str, tuple[str, ...]]:
+    """The key is in front of a `--`. Without one it is behind the command, which is etcdctl's way."""
+    before, behind = context.split()
+    if len(before) == 1 and behind:
+        return before[0], behind
+    return context.words[-1], context.words[:-1]
 
 
 async def _start(command: tuple[str, ...], environment: Mapping[str, str]) -> asyncio.subprocess.Process:
     """A child for each event; it may still run when the next one comes."""
-    if not command:
-        raise Failure("Error:  key and command to exec required")
     try:
         return await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL, env=environment)
     except FileNotFoundError:

@@ -90,6 +90,8 @@ class Client:
         self._pinned = 0
         self._idle: dict[Endpoint, list[Connection]] = {}
         self._endpoints = self._shuffled(endpoints)
+        if any(endpoint.scheme == "https" for endpoint in self._endpoints):
+            self._context = self._tls.context()
 
     async def __aenter__(self) -> Client:
         return self
@@ -228,7 +230,7 @@ class Client:
             if connection.is_usable:
                 return connection
             connection.close()
-        if endpoint.scheme == "https" and self._context is None:
+        if endpoint.scheme == "https" and self._context is None:  # an endpoint that came by sync
             self._context = self._tls.context()
         tls = self._context if endpoint.scheme == "https" else None
         return await Connection.open(endpoint, tls, self._tls.server_name)

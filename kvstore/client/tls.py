@@ -44,7 +44,8 @@ class Tls(NamedTuple):
                 with open(path, "rb"):
                     pass
             except OSError as error:
-                raise InvalidTls(f"open {path}: {(error.strerror or str(error)).lower()}") from None
+                verb = "read" if isinstance(error, IsADirectoryError) else "open"
+                raise InvalidTls(f"{verb} {path}: {(error.strerror or str(error)).lower()}") from None
 
     def context(self) -> ssl.SSLContext:
         """Raises InvalidTls."""
@@ -79,7 +80,7 @@ def reason(error: ssl.SSLError, host: str) -> str:
         return f"x509: {error.verify_message}"
     text = (error.reason or str(error)).replace("_", " ").lower()
     if text == "wrong version number" or text == "record layer failure":
-        return "http: server gave HTTP response to HTTPS client"
+        return "tls: first record does not look like a TLS handshake"
     for alert, words in _PEER_SAID.items():
         if text.endswith(alert):
             return words

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import select
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 
 from tests.cluster import environment
@@ -42,15 +45,38 @@ def says(*arguments: str, url: str = "", stdin: str = "") -> str:
     return done.stdout
 
 
-def begin(*arguments: str, url: str) -> subprocess.Popen[str]:
+def begin(*arguments: str, url: str) -> subprocess.Popen[bytes]:
     """A process that goes on; close it with `with`."""
     return subprocess.Popen(
         [*KVCTL, *arguments],
         env=surroundings(ETCDCTL_ENDPOINTS=url),
+        bufsize=0,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
     )
+
+
+def next_line(process: subprocess.Popen[bytes], seconds: float = SECONDS) -> str:
+    """The next line that it prints; empty when there is none within the time, or it has ended."""
+    assert process.stdout is not None
+    line = b""
+    deadline = time.monotonic() + seconds
+    while not line.endswith(b"\n") and select.select([process.stdout], [], [], max(deadline - time.monotonic(), 0))[0]:
+        byte = process.stdout.read(1)
+        if not byte:
+            break
+        line += byte
+    return line.decode()
+
+
+def interrupt(process: subprocess.Popen[bytes]) -> tuple[int, str]:
+    """Ctrl-C; the exit status and what it said on standard error."""
+    process.send_signal(signal.SIGINT)
+    try:
+        _, err = process.communicate(timeout=SECONDS)
+    finally:
+        process.kill()
+    return process.returncode, err.decode()
 
 
 def on_terminal(*arguments: str, url: str = "", stdin: bytes = b"") -> tuple[int, str]:
@@ -63,7 +89,7 @@ def on_terminal(*arguments: str, url: str = "", stdin: bytes = b"") -> tuple[int
         os.close(follower)
         os.write(leader, stdin)
         shown = b""
-        while True:
+        while select.select([leader], [], [], SECONDS)[0]:
             try:
                 shown += os.read(leader, 65536)
             except OSError:  # the other side is gone
