@@ -542,7 +542,64 @@ member list
 member remove {member}0
 """
 
+#: The layout of the helps; what kvctl adds to them is left out of the comparison.
+HELP = r"""
+-v
+--version
+--version get
+help get
+h get
+get --help
+get -h
+get --help --sort
+member
+member --help
+member help list
+member list --help
+member add --help
+member remove -h
+member update -h
+user
+user add -h
+user get -h
+user list -h
+user remove -h
+user grant -h
+user revoke -h
+user passwd -h
+role
+role add -h
+role get -h
+role list -h
+role remove -h
+role grant -h
+role revoke -h
+auth
+auth enable -h
+auth disable -h
+cluster-health -h
+mk -h
+mkdir -h
+rm -h
+rmdir -h
+ls -h
+set -h
+setdir -h
+update -h
+updatedir -h
+watch -h
+exec-watch -h
+
+help
+-h
+help get extra
+get --unknown
+member list --unknown
+member --unknown
+"""
+
 SCENES = {
+    "help": HELP,
     "keys": KEYS,
     "global": GLOBAL,
     "users": USERS,
@@ -550,11 +607,15 @@ SCENES = {
 }
 
 
+#: What is run against which server. The helps ask none.
+RUNS = [("kvstored", scene) for scene in SCENES] + [("etcd", scene) for scene in SCENES if scene != "help"]
+
+
 def lines(scene: str) -> list[str]:
     """The command lines of a scene; a quoted line feed does not end one."""
     found: list[str] = []
     open_line = ""
-    for line in SCENES[scene].strip().splitlines():
+    for line in SCENES[scene].strip("\n").splitlines():
         open_line = f"{open_line}\n{line}" if open_line else line
         try:
             shlex.split(open_line)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import shutil
@@ -10,14 +11,15 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 from unittest import mock
 
 from kvctl.main import main
-from tests.cluster import ETCD, KVSTORED, Cluster
+from tests.cluster import ETCD, KVSTORED, POLL_SECONDS, Cluster, Member
 from tests.kvctl.cases import Case, lines, read
 
 HAS_ETCD = shutil.which("etcd") is not None
@@ -49,10 +51,18 @@ def fresh(server: str, folder: Path) -> Iterator[Places]:
         (member,) = cluster.members
         unused.bind((member.address, 0))  # bound, but nobody listens: refused, and nobody else gets the port
         nobody = f"http://{member.address}:{unused.getsockname()[1]}"
-        _, body = member.get("/v2/members")
-        match = re.search(rb'"id":"([0-9a-f]+)"', body)
-        assert match is not None
-        yield Places(member.client_url, member.peer_url, match[1].decode(), nobody)
+        yield Places(member.client_url, member.peer_url, _published(member), nobody)
+
+
+def _published(member: Member) -> str:
+    """The member's id, once it has told its client URLs, which it does just after it leads."""
+    deadline = time.monotonic() + COMMAND_SECONDS
+    while time.monotonic() < deadline:
+        (known,) = json.loads(member.get("/v2/members")[1])["members"]
+        if known["clientURLs"]:
+            return str(known["id"])
+        time.sleep(POLL_SECONDS)
+    raise TimeoutError("the member does not tell its client URLs")
 
 
 def _environment(case: Case, places: Places) -> dict[str, str]:
@@ -76,6 +86,8 @@ def kvctl(case: Case, places: Places) -> Outcome:
     """In this process: a start costs more than all the rest. `test_process.py` has real ones."""
     streams = [io.TextIOWrapper(io.BytesIO(raw), encoding="utf-8") for raw in (case.stdin.encode(), b"", b"")]
     before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGALRM, _too_long)
+    signal.alarm(int(COMMAND_SECONDS))
     with (
         mock.patch.dict(os.environ, _environment(case, places), clear=True),
         mock.patch.multiple(sys, stdin=streams[0], stdout=streams[1], stderr=streams[2]),
@@ -83,11 +95,16 @@ def kvctl(case: Case, places: Places) -> Outcome:
         try:
             status = main(case.arguments)
         finally:
+            signal.alarm(0)
             signal.signal(signal.SIGINT, before)
         for stream in streams[1:]:
             stream.flush()
     out, err = (stream.buffer.getvalue().decode() for stream in streams[1:])
     return Outcome(out, err, status)
+
+
+def _too_long(_number: int, _frame: object) -> NoReturn:
+    raise TimeoutError(f"kvctl is not done after {COMMAND_SECONDS} s")
 
 
 def run_scene(program: str, scene: str, places: Places) -> Iterator[tuple[str, Outcome]]:
@@ -101,19 +118,31 @@ def run_scene(program: str, scene: str, places: Places) -> Iterator[tuple[str, O
         yield line, Outcome(stdout, comparable(outcome.stderr, places), outcome.status)
 
 
-_HELP = re.compile(r"NAME:\n.*", re.DOTALL)
+_PROGRAM_HELP = re.compile(r"NAME:\n.*GLOBAL OPTIONS:\n.*", re.DOTALL)
+_EXAMPLE = re.compile(r"\n*EXAMPLE:\n.*\Z", re.DOTALL)
+_OURS = re.compile(r"DESCRIPTION:\n   The member must be stopped.*?\n\n", re.DOTALL)  # backup's, which is another
 
 
 def comparable(text: str, places: Places) -> str:
     """Without what differs between two runs of one program, or must differ between the two programs."""
     for name, value in places._asdict().items():
         text = text.replace(value, f"{{{name}}}").replace(value.removeprefix("http://"), f"{{{name}}}")
-    text = _HELP.sub("{help}", text)  # test_help.py compares the helps
+    text = _comparable_help(text)
     text = re.sub(r"\b20\d\d-\d\d-\d\dT[0-9:.]+Z", "{time}", text)
     text = re.sub(r'(TTL: |"ttl":)(1000|99\d)\b', r"\g<1>{about 1000}", text)
     text = re.sub(r"\b[0-9a-f]{15,16}\b", "{id}", text)
     text = re.sub(r"stty: 'standard input': Inappropriate ioctl for device\n", "", text)
     return _members_in_order(text.replace("\tkvctl member remove", "\tetcdctl member remove"))
+
+
+def _comparable_help(text: str) -> str:
+    """Without the name, the version, the examples, and spaces at the ends; the list of all commands differs."""
+    text = _PROGRAM_HELP.sub("{help}", text)
+    text = re.sub(r"^(kv|etcd)ctl version: .*", "{version}", text)
+    if "NAME:\n" in text:
+        text = re.sub(r"\bkvctl\b", "etcdctl", _OURS.sub("", _EXAMPLE.sub("\n", text)))
+        text = re.sub(r" +$", "", text, flags=re.MULTILINE).rstrip("\n") + "\n"
+    return text
 
 
 def _members_in_order(text: str) -> str:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.kvctl.cases import SCENES, lines
-from tests.kvctl.programs import HAS_ETCD, HAS_ETCDCTL, SERVERS, Outcome, fresh, run_scene
+from tests.kvctl.cases import RUNS, lines
+from tests.kvctl.programs import HAS_ETCD, HAS_ETCDCTL, Outcome, fresh, run_scene
 from tests.kvctl.recordings import recorded
 
 
@@ -23,8 +23,7 @@ def reference(server: str, scene: str, folder: Path) -> list[tuple[str, Outcome]
         return list(run_scene("etcdctl", scene, places))
 
 
-@pytest.mark.parametrize("scene", SCENES)
-@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize(("server", "scene"), RUNS)
 def test_same_output_and_status(server: str, scene: str, tmp_path: Path) -> None:
     if server == "etcd" and not HAS_ETCD:
         pytest.skip("etcd is not installed (etcd-server)")
@@ -40,7 +39,6 @@ def test_same_output_and_status(server: str, scene: str, tmp_path: Path) -> None
     assert not different, f"{len(different)} of {len(theirs)} lines differ\n" + "\n".join(different)
 
 
-@pytest.mark.parametrize("server", SERVERS)
-def test_the_recordings_are_of_these_lines(server: str) -> None:
-    for scene in SCENES:
+def test_the_recordings_are_of_these_lines() -> None:
+    for server, scene in RUNS:
         assert [line for line, _ in recorded(server, scene)] == lines(scene)
