@@ -249,6 +249,7 @@ CERTS = Command(
                     Flag("days", "how long it is valid", NUMBER, AUTHORITY_DAYS, str(AUTHORITY_DAYS)),
                     _FORCE,
                 ),
+                example="kvctl certs init",
             ),
         ),
         Subcommand(
@@ -291,6 +292,7 @@ CERTS = Command(
                     ),
                     Flag("days", "how long they are valid; 0: as long as before", NUMBER),
                 ),
+                example="kvctl certs renew --within 30",
             ),
         ),
         Subcommand(
@@ -301,7 +303,8 @@ CERTS = Command(
         Subcommand(
             "show",
             "show certificates, and when they end",
-            Command(_show, usage="[FILE...]", flags=(_DIR,)),
+            Command(_show, usage="[FILE...]", flags=(_DIR,), example="kvctl certs show"),
         ),
-    )
+    ),
+    example="kvctl certs init",
 )
