@@ -28,7 +28,8 @@ from kvstore.http.errors import ApiError
 from kvstore.http.load import Load
 from kvstore.http.reply import Answer, Manner, compose, refusal
 from kvstore.http.v2.form import FORM_TYPE
-from kvstore.http.v2.keys import answer_failure, answer_of, operation_of, read
+from kvstore.http.v2.keys import answer_failure, answer_of, list_or_read, operation_of
+from kvstore.http.v2.listings import Listings
 from kvstore.http.v2.parameters import KeyRequest, parse_key_request
 from kvstore.limits import Limits
 from kvstore.proposals import Outcome
@@ -110,6 +111,7 @@ class Lane:
         self.last = self.usual._replace(keep_alive=False)
         self.connections: set[Express] = set()
         self.unfinished: set[Express] = set()  # with a request that has begun to arrive
+        self.listings = Listings()
         self.is_closing = False
         self._heads: dict[bytes, Head] = {}
         self._settled: list[tuple[Express, Outcome | None]] = []
@@ -321,7 +323,7 @@ class Express(asyncio.Protocol):
     def _look(self, asked: KeyRequest) -> Answer:
         lane = self._lane
         try:
-            return read(asked, lane.backend, lane.load)
+            return list_or_read(asked, lane.backend, lane.load, lane.listings)
         except (StoreError, TooManyRequests) as error:
             return answer_failure(error, lane.backend)
 

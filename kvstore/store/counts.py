@@ -41,6 +41,12 @@ class Counts:
         self.succeeded: dict[type[Operation], int] = dict.fromkeys(OPERATIONS, 0)
         self.failed: dict[type[Operation], int] = dict.fromkeys(OPERATIONS, 0)
 
+    def got(self, recursive: bool) -> None:
+        """A read, which may fail yet."""
+        self.gets += 1
+        if recursive:
+            self.recursive_gets += 1
+
     def refused(self, kind: type[Operation], error: StoreError) -> None:
         """An operation that did nothing."""
         if isinstance(error, _COUNTED_AS_SUCCESS.get(kind, ())):

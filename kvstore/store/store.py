@@ -110,13 +110,10 @@ class Store:
 
         Raises KeyNotFound, NotADirectory. Unsorted children come in any order, as with etcd.
         """
-        counts = self.counts
-        counts.gets += 1
-        if recursive:
-            counts.recursive_gets += 1
+        self.counts.got(recursive)
         node = self._tree.nodes.get(key)
         if node is None:
-            counts.gets_failed += 1
+            self.counts.gets_failed += 1
             raise self._missing(key)
         if node[0] is None:
             return self._tree.listing(key, recursive, sort, now)

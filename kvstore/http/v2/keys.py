@@ -14,6 +14,7 @@ from kvstore.http.load import Load
 from kvstore.http.reply import Answer
 from kvstore.http.request import BodyError, Request
 from kvstore.http.v2.answers import answer_error, answer_event, answer_view, success_head
+from kvstore.http.v2.listings import Listings
 from kvstore.http.v2.parameters import KeyRequest, parse_key_request, wants_body
 from kvstore.http.v2.watches import Watch
 from kvstore.passwords import TooManyChecks
@@ -80,6 +81,20 @@ def read(request: KeyRequest, backend: Backend, load: Load, permit: Permit | Non
     if permit is not None and not permit.scope == Scope.ALL and not view.is_dir:
         raise Denied
     return answer_view(view, head_now(backend, store.index))
+
+
+def list_or_read(request: KeyRequest, backend: Backend, load: Load, listings: Listings) -> Answer:
+    """`read` by whoever may read everything; a directory's body may come out of `listings`. Raises as `read` does."""
+    store = backend.store
+    if not store.is_directory(request.key):
+        return read(request, backend, load)
+    body = listings.get(request, store.index)
+    if body is None or not load.may_answer:
+        answer = read(request, backend, load)
+        listings.keep(request, store.index, answer.body)
+        return answer
+    store.counts.got(request.recursive)
+    return Answer(200, head_now(backend, store.index), body)
 
 
 def watch(request: KeyRequest, backend: Backend, load: Load, permit: Permit) -> Watch:
