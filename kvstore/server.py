@@ -100,12 +100,13 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self.stopping: asyncio.Future[str | None] = self._loop.create_future()  # None, or why it must stop
         self._flush_scheduled = False
+        self._at_turn_end: list[Callable[[], None]] = []
         self._https: list[Http] = []
         self._peer_listeners: list[Listener] = []
         self._started = time.time_ns()
         identity = opened.identity
         self.cluster_id = identity.cluster_id
-        self._lanes = ThreadLanes(self._wake, self._broken)
+        self._lanes = ThreadLanes(self._flush, self._broken)
         self._transport = PeerTransport(identity, self, self._tls.peer)
         tick_ms = settings.heartbeat_interval_ms / TICKS_PER_HEARTBEAT
         self._tick_seconds = tick_ms / 1000
@@ -241,6 +242,9 @@ class Server:
         self.node.read(done)
         self._wake()
 
+    def at_turn_end(self, callback: Callable[[], None]) -> None:
+        self._at_turn_end.append(callback)  # whatever makes the driver call back also has a flush follow it
+
     # --- for the transport ----------------------------------------------------------------------------------------
 
     def examine(self, hello: Hello) -> Verdict:
@@ -289,8 +293,14 @@ class Server:
         if more:
             self._wake()
         self._transport.flush()
+        self._end_turn()
         if self.node.removed:
             self._stop(_FATAL_VERDICTS[Verdict.REMOVED])
+
+    def _end_turn(self) -> None:
+        callbacks, self._at_turn_end = self._at_turn_end, []
+        for callback in callbacks:
+            callback()
 
     async def _tick(self) -> None:
         """Calls the driver's tick at its own pace; a stall is made up for only in part."""
@@ -395,6 +405,7 @@ class Server:
     async def stop_at_once(self) -> None:
         """Nothing more may be promised: the disk, or the membership, is lost."""
         self.node.abandon()
+        self._end_turn()
         grace = GRACE_SECONDS if self.node.removed else 0.0  # a member that was removed may finish what it says
         await asyncio.gather(*(http.close(grace) for http in self._https))
         await self._close()

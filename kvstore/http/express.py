@@ -135,7 +135,7 @@ class Lane:
     def settled(self, connection: Express, outcome: Outcome | None) -> None:
         """What `connection` waits for has ended; called in the midst of the driver's turn."""
         if not self._settled:
-            self._loop.call_soon(self._answer)
+            self.backend.at_turn_end(self._answer)
         self._settled.append((connection, outcome))
 
     def _answer(self) -> None:

@@ -131,6 +131,9 @@ class LocalBackend:
     def propose(self, command: Checked, done: Done) -> None:
         self.execute(command).add_done_callback(partial(_tell, done))
 
+    def at_turn_end(self, callback: Callable[[], None]) -> None:
+        asyncio.get_running_loop().call_soon(callback)
+
     def read(self, done: Callable[[Unavailable | None], None]) -> None:
         self.read_barrier().add_done_callback(partial(_tell, done))
 
