@@ -67,6 +67,7 @@ class NodeOptions(NamedTuple):
     snapshot_bytes: int = 256 << 20  # of entries between two snapshots: whichever comes first
     keep_entries: int = 5_000  # entries kept behind a snapshot, for followers that are slow
     keep_bytes: int = 256 << 20  # of entries kept behind a snapshot, whoever still needs them
+    compact_entries: int = 2_000  # that are forgotten in one tick
     max_proposals: int = 10_000  # that wait for their outcome at a time, and as many reads
     max_proposal_bytes: int = 256 << 20  # of those proposals
     max_command_bytes: int = 16 << 20
@@ -133,6 +134,7 @@ class Node:
         self._snapshot_index = snapshot.index if snapshot else 0
         self._snapshot_size = 0  # of all entries up to the last snapshot, from the log's own zero
         self._saving = False
+        self._superfluous = 0  # up to here entries are to be forgotten, a few in each tick
         self._writing = False
         self._left = self._snapshot_index  # where the configuration last became what it is, as far as we know
         self._known_elsewhere = 0  # another member, too, knows that everything up to here is committed
@@ -198,6 +200,7 @@ class Node:
         self._sender.tick()
         self._proposals.expire(self.ticks)
         self._expire_reads()
+        self._compact()
         if self._unsettled and not self._writing and self.ticks > self._written_tick + 1:
             self._unsettled = False
             self._disk.settle()
@@ -408,7 +411,8 @@ class Node:
         def saved() -> None:
             self._saving = False
             self._snapshot_index = max(self._snapshot_index, meta.index)
-            self.raft.snapshot_taken(meta, self._entries_to_keep(meta))
+            self.raft.snapshot_taken(meta, keep=meta.index - self.raft.log.start_index)
+            self._superfluous = meta.index - self._entries_to_keep(meta)
 
         def failed(why: str) -> None:
             log.error("cannot save a snapshot; the log goes on growing", index=meta.index, why=why)
@@ -423,6 +427,12 @@ class Node:
             raft.applied - self._snapshot_index >= options.snapshot_count
             or raft.log.size_to(raft.applied) - self._snapshot_size >= options.snapshot_bytes
         )
+
+    def _compact(self) -> None:
+        """Not all at once: to give a hundred thousand entries back takes tens of milliseconds."""
+        start_index = self.raft.log.start_index
+        if start_index < self._superfluous:
+            self.raft.compact(min(self._superfluous, start_index + self._options.compact_entries))
 
     def _entries_to_keep(self, meta: SnapshotMeta) -> int:
         """How many entries stay in memory behind a snapshot. A follower that lives, and is catching up or taking an

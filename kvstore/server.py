@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import resource
 import signal
 import sys
@@ -23,6 +22,7 @@ import uvloop
 from kvstore import bootstrap, logs
 from kvstore.auth import Auth
 from kvstore.bootstrap import Opened, StartError
+from kvstore.collector import Collector
 from kvstore.disk import NodeDisk
 from kvstore.exposure import open_doors
 from kvstore.http.app import Http
@@ -74,9 +74,8 @@ RESERVED_FILES = 100
 #: Python's default of 5 ms is how long a bulk thread could keep the event loop waiting for the interpreter.
 SWITCH_INTERVAL_SECONDS = 0.0005
 
-#: So many new objects start a collection of the youngest ones, 5 of those one of the middle ones, and 200 of those a
-#: full one. With Python's default of 700, 10 and 10 the collector takes a tenth of a busy member's time.
-COLLECTOR_THRESHOLDS = (20_000, 5, 200)
+#: Between two looks whether the collector has something to do.
+COLLECT_LOOK_SECONDS = 5.0
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -313,6 +312,15 @@ class Server:
             due += (1 + late) * self._tick_seconds
             self._wake()
 
+    async def _collect(self) -> None:
+        """In a quiet moment: nothing was applied since the last look."""
+        collector = Collector(self._loop.time())
+        applied = 0
+        while True:
+            await asyncio.sleep(COLLECT_LOOK_SECONDS)
+            collector.look(self._loop.time(), is_quiet=self.node.raft.applied == applied)
+            applied = self.node.raft.applied
+
     async def _publish(self) -> None:
         """Tells the cluster this member's name and where clients reach it, until the cluster knows.
 
@@ -357,10 +365,9 @@ class Server:
             log.info("serves clients", url=url)
         if doors := list(open_doors(self._settings, self.auth.enabled)):
             log.warning("OPEN TO THE NETWORK", why="; ".join(doors))
-        gc.freeze()  # never to be looked at again: a walk over a million keys would be felt
         self.node.start()
         self._wake()
-        running = (self._tick(), self._publish(), *(side.watch() for side in self._tls.open))
+        running = (self._tick(), self._publish(), self._collect(), *(side.watch() for side in self._tls.open))
         self._tasks = [self._loop.create_task(task) for task in running]
         for task in self._tasks:
             task.add_done_callback(self._task_ended)
@@ -446,7 +453,6 @@ def _connections_for(files: int) -> int:
 def run(settings: Settings, started: Callable[[Server], None] | None = None) -> int:
     """Serves until a signal or a failure ends it; gives the exit status. `started` is for tests."""
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
-    gc.set_threshold(*COLLECTOR_THRESHOLDS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(settings, started))
 

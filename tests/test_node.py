@@ -207,6 +207,39 @@ def test_a_leader_sends_beside_its_own_write_and_counts_itself_after_it() -> Non
     assert len(outcomes) == 1
 
 
+def test_what_comes_while_the_disk_is_busy_gathers_for_one_append_but_not_for_longer_than_a_tick() -> None:
+    bench = Bench()
+    bench.lead()
+    bench.propose(b"/first")
+    assert len(entries_of(bench.wire.take(AppendRequest))) == 1  # at once, to the one that is not probed
+    for number in range(3):
+        bench.propose(b"/k%d" % number)
+    assert bench.wire.take(AppendRequest) == []
+    bench.disk.finish()
+    bench.flush()
+    (gathered,) = bench.wire.take(AppendRequest)
+    assert len(entries_of([gathered])) == 3
+    bench.propose(b"/late")
+    assert bench.wire.take(AppendRequest) == []
+    bench.tick(1)
+    assert len(entries_of(bench.wire.take(AppendRequest))) == 1
+    assert len(bench.disk.writes) == 1
+
+
+def test_what_a_follower_is_asked_gathers_for_one_forward_while_its_disk_is_busy() -> None:
+    bench = Bench()
+    bench.follow()
+    (payload,) = stamp(5, [pack_command(9, Set(b"/a", b"v", False, None, False))])
+    bench.receive(AppendRequest(ME, SECOND, 2, 1, 1, (Entry(2, 2, 0, payload),), 1))
+    for number in range(3):
+        bench.propose(b"/k%d" % number)
+    assert bench.wire.take(ProposeRequest) == []
+    bench.settle_disk()
+    (forwarded,) = bench.wire.take(ProposeRequest)
+    assert isinstance(forwarded, ProposeRequest)
+    assert len(forwarded.payloads) == 3
+
+
 def test_a_follower_acknowledges_only_what_is_durable() -> None:
     bench = Bench()
     bench.follow()
@@ -412,13 +445,17 @@ def test_when_idle_the_disk_is_told_once_that_all_is_durable() -> None:
 
 
 def test_a_snapshot_is_taken_after_so_many_entries_and_the_log_is_cut() -> None:
-    bench = Bench(members=1, options=NodeOptions(snapshot_count=10, keep_entries=3))
+    bench = Bench(members=1, options=NodeOptions(snapshot_count=10, keep_entries=3, compact_entries=8))
     bench.settle_disk()
     for number in range(30):
         bench.propose(b"/k%d" % number)
         bench.settle_disk()
     assert [meta.index for meta in bench.disk.saved] == [11, 21, 31]
-    assert bench.node.raft.log.start_index == 28
+    starts = []
+    for _ in range(5):
+        bench.tick(1)
+        starts.append(bench.node.raft.log.start_index)
+    assert starts == [9, 17, 25, 28, 28]  # not all at once
 
 
 def test_a_snapshot_is_taken_after_so_many_bytes_too() -> None:
@@ -442,6 +479,7 @@ def test_a_follower_that_lives_keeps_what_it_needs_within_bytes(keep_bytes: int,
         bench.settle_disk()
         bench.acknowledge()
     assert len(bench.disk.saved) == 4
+    bench.tick(1)
     assert (bench.node.raft.log.start_index <= behind) == is_kept
 
 

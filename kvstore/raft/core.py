@@ -283,7 +283,13 @@ class Raft(State):
         assert meta.index <= self.applied, "a snapshot of what is not applied"
         if self.snapshot is None or self.snapshot.index < meta.index:  # a later one may have come in meanwhile
             self.snapshot = meta
-        self.log.compact(meta.index - keep)
+        self.compact(meta.index - keep)
+
+    def compact(self, index: int) -> None:
+        """Forgets the entries up to `index`, not beyond the last snapshot taken."""
+        assert self.snapshot is not None
+        assert index <= self.snapshot.index, "compacted what no snapshot holds"
+        self.log.compact(index)
 
 
 def _known_committed(entries: Sequence[Entry]) -> int:

@@ -124,9 +124,10 @@ class Watch:
         """End the body: the server stops."""
         if self._is_over:
             return
+        sink = self._sink
         self.cancel()
-        if self._sink is not None:
-            self._sink.end()
+        if sink is not None:
+            sink.end()
 
     def cancel(self) -> None:
         """The client is gone. Idempotent."""
@@ -134,6 +135,7 @@ class Watch:
         self._backlog = None
         if self._watcher is not None:
             self._watcher.cancel()
+        self._watcher = self._sink = None  # they know us, too: only the collector of cycles could part us later
 
     def _write(self, event: Event | None) -> None:
         assert self._sink is not None
@@ -150,9 +152,10 @@ class Watch:
             self.finish()
 
     def _cut_off(self) -> None:
+        sink = self._sink
         self.cancel()
-        if self._sink is not None:
-            self._sink.abort()
+        if sink is not None:
+            sink.abort()
 
 
 def _last_encoding() -> Callable[[Event], bytes]:
