@@ -15,7 +15,9 @@ from kvstore.auth import AuthChanged
 from kvstore.http import express
 from kvstore.http.app import Http, Settings, serve
 from kvstore.http.express import EXPRESS_BYTES, HEADS, PIPELINE_BYTES, Head, Lane, judge
+from kvstore.http.load import Load
 from kvstore.http.reply import CORS_ANY
+from kvstore.limits import Limits
 from kvstore.store.operations import Set
 from tests.http.backend import LocalBackend
 from tests.http.client import DEADLINE, FORM, RawClient, Response, put, request
@@ -70,7 +72,7 @@ def test_only_heads_that_leave_no_doubt_are_taken(lines: bytes, head: Head | Non
 
 
 async def test_no_more_than_so_many_heads_are_remembered(backend: LocalBackend) -> None:
-    lane = Lane(backend, CORS_ANY, 100, 60.0, lambda transport, octets, half_closed: None)
+    lane = Lane(backend, CORS_ANY, Load(Limits()), lambda transport, octets, half_closed: None)
     for number in range(HEADS + 10):
         lane.head(b"%s\r\nAccept: %d" % (HOST, number))
     assert len(lane._heads) == 10
@@ -310,7 +312,7 @@ async def test_what_does_not_go_on_arriving_is_aiohttps(backend: LocalBackend, m
 
 async def test_an_idle_connection_is_closed(backend: LocalBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(express, "SWEEP_SECONDS", 0.005)
-    http = await serve(backend, "127.0.0.1", 0, settings=Settings(idle_seconds=0.01))
+    http = await serve(backend, "127.0.0.1", 0, settings=Settings(limits=Limits(idle_seconds=0.01)))
     client = await RawClient.connect(http.port)
     assert (await client.ask(request("GET /v2/keys"))).status == 200
     assert await client.is_closed()
