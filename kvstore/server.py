@@ -44,7 +44,7 @@ from kvstore.storage.errors import DiskFailed, StorageError
 from kvstore.storage.files import OSFiles
 from kvstore.storage.folder import DataFolder
 from kvstore.store.store import Store
-from kvstore.tls.sides import Listener, Sides, TlsError, listen, open_sides
+from kvstore.tls.sides import FILES_A_HANDSHAKE, Listener, Sides, TlsError, handshakes_for, listen, open_sides
 from kvstore.transport import Acceptor, Hello, PeerTransport, Verdict
 from kvstore.version import VERSION
 from kvstore.wire import (
@@ -351,7 +351,10 @@ class Server:
         for url in self._settings.listen_peer_urls:
             credentials = self._tls.peer if url.scheme == "https" else None
             self._peer_listeners.append(await listen(peer, url.host, url.port, PEER_ACCEPT_QUEUE, credentials))
-        connections = min(self._settings.limits.connections, _connections_for(_raise_file_limit()))
+        tls_ports = [
+            url.scheme for url in (*self._settings.listen_client_urls, *self._settings.listen_peer_urls)
+        ].count("https")
+        connections = min(self._settings.limits.connections, _connections_for(_raise_file_limit(), tls_ports))
         settings = HttpSettings(
             limits=replace(self._settings.limits, connections=connections),
             cors=frozenset(self._settings.cors),
@@ -445,9 +448,9 @@ def _raise_file_limit() -> int:
     return sys.maxsize if soft == resource.RLIM_INFINITY else soft
 
 
-def _connections_for(files: int) -> int:
-    """How many clients there may be at a time: the log and the peers must always get a file."""
-    return max(1, files - RESERVED_FILES)
+def _connections_for(files: int, tls_ports: int = 0) -> int:
+    """How many clients there may be at a time: the log, the peers and handshakes must always get a file."""
+    return max(1, files - RESERVED_FILES - tls_ports * FILES_A_HANDSHAKE * handshakes_for(files))
 
 
 def run(settings: Settings, started: Callable[[Server], None] | None = None) -> int:

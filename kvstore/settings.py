@@ -235,6 +235,8 @@ class Settings:
         for prefix, tls, urls in sides:
             if tls.auto and tls.cert_file is not None:
                 yield f"--{prefix}auto-tls has no effect: --{prefix}cert-file is given"
+            if tls.client_cert_auth and tls.trusted_ca_file is None:
+                yield f"--{prefix}client-cert-auth without --{prefix}trusted-ca-file trusts all that the system does"
             for url in urls:
                 if url.scheme == "http" and tls.asks_for_certificates:
                     yield f"{url} is served without TLS, so nobody there shows a certificate"

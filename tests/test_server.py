@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from kvstore.settings import Settings
 from kvstore.storage.files import OSFiles
 from kvstore.storage.folder import DataFolder
 from kvstored.settings import gather
-from tests.cluster import free_ports
+from tests.cluster import environment, free_ports
 
 SECONDS = 10.0
 ADDRESS = "127.0.0.1"
@@ -72,8 +74,20 @@ def test_a_peer_that_speaks_no_http_is_told_in_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("files", "connections"),
-    [(1024, 924), (1 << 20, (1 << 20) - 100), (64, 1)],
+    ("files", "tls_ports", "connections"),
+    [
+        (1024, 0, 924),
+        (1024, 2, 796),  # 32 handshakes on each, with two files
+        (1 << 20, 0, (1 << 20) - 100),
+        (1 << 20, 1, (1 << 20) - 612),
+        (64, 2, 1),
+    ],
 )
-def test_clients_leave_files_for_the_log_and_the_peers(files: int, connections: int) -> None:
-    assert _connections_for(files) == connections
+def test_clients_leave_files_for_the_log_the_peers_and_handshakes(files: int, tls_ports: int, connections: int) -> None:
+    assert _connections_for(files, tls_ports) == connections
+
+
+def test_cryptography_is_loaded_only_for_tls() -> None:
+    """It costs a start 50 ms."""
+    look = "import sys, kvstore.server; sys.exit('cryptography' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", look], env=environment(), check=False).returncode == 0

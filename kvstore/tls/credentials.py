@@ -60,7 +60,7 @@ class Credentials:
     def _look(self) -> tuple[Fingerprint, Material | TlsError | None]:
         """What the files hold now, if they have changed and are still since the last look. Blocks."""
         now = fingerprint(self.settings)
-        if now in (self._used, None) or now != self._seen:
+        if now == self._used or now != self._seen:
             return now, None
         try:
             loaded: Material | TlsError = load(self.settings, self._policy)

@@ -10,19 +10,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import resource
 import socket
 import ssl
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeAlias, cast
 
 from kvstore import logs
 from kvstore.tls.checks import examine_address
 from kvstore.tls.credentials import Credentials
 from kvstore.tls.refusals import Refusals, reason, speaks_no_tls, text_of
-from kvstore.tls.sides import Refused
+from kvstore.tls.sides import Refused, handshakes_for
 
 HANDSHAKE_SECONDS = 5.0
-MAX_HANDSHAKES = 256
 #: Before the next one is accepted, where the system has no file or no memory left.
 ACCEPT_PAUSE = 0.1
 #: How long one who was refused may take to read why.
@@ -51,6 +52,7 @@ class TlsListener:
         self._factory = factory
         self._loop = asyncio.get_running_loop()
         self._refusals = Refusals(credentials.side)
+        self._max_handshakes = handshakes_for(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         self._handshakes: dict[asyncio.Task[None], None] = {}  # the oldest first
         self._accepting = [self._loop.create_task(self._accept(one)) for one in sockets]
 
@@ -68,54 +70,54 @@ class TlsListener:
         while True:
             try:
                 connection, address = await self._loop.sock_accept(listening)
+                arrival = _Arrival(connection, address)
             except OSError as problem:
                 self._refusals.tell(f"cannot accept: {problem.strerror}")
                 await asyncio.sleep(ACCEPT_PAUSE)
                 continue
-            if len(self._handshakes) >= MAX_HANDSHAKES:
+            if len(self._handshakes) >= self._max_handshakes:
                 oldest = next(iter(self._handshakes))
                 del self._handshakes[oldest]
                 oldest.cancel()
                 self._refusals.tell("too many handshakes at a time: the oldest ends")
-            task = self._loop.create_task(self._admit(connection, address))
+            task = self._loop.create_task(self._admit(arrival))
             self._handshakes[task] = None
-            task.add_done_callback(self._admitted)
+            task.add_done_callback(partial(self._admitted, arrival))
 
-    def _admitted(self, task: asyncio.Task[None]) -> None:
+    def _admitted(self, arrival: _Arrival, task: asyncio.Task[None]) -> None:
         self._handshakes.pop(task, None)
+        arrival.close()
         if not task.cancelled() and (bug := task.exception()) is not None:
             logging.getLogger(__name__).error("a connection failed", exc_info=bug)
 
-    async def _admit(self, connection: socket.socket, address: tuple[Any, ...]) -> None:
+    async def _admit(self, arrival: _Arrival) -> None:
         """One connection, from its first byte to its protocol."""
-        gate = _Gate()
-        with connection.dup() as second:  # outlives a handshake that failed, to say why
-            try:
-                async with asyncio.timeout(HANDSHAKE_SECONDS):
-                    transport = await self._shake_hands(gate, connection, address[0])
-            except ConnectionError as problem:  # a load balancer looks in, or a client has changed its mind
-                log.debug("a connection ended in its handshake", peer=text_of(address), why=str(problem))
-            except TimeoutError:
-                self._refusals.tell("its handshake took too long", address)
-            except Refused as problem:
-                self._refusals.tell(str(problem), address)
-            except OSError as problem:
-                self._refusals.tell(reason(problem), address)
-                await _say(second, PLAIN_HTTP if speaks_no_tls(problem) else getattr(problem, "alert", b""))
-            else:
-                self._hand_over(transport, gate)
+        address = arrival.address
+        try:
+            async with asyncio.timeout(HANDSHAKE_SECONDS):
+                transport = await self._shake_hands(arrival)
+        except ConnectionError as problem:  # a load balancer looks in, or a client has changed its mind
+            log.debug("a connection ended in its handshake", peer=text_of(address), why=str(problem))
+        except TimeoutError:
+            self._refusals.tell("its handshake took too long", address)
+        except Refused as problem:
+            self._refusals.tell(str(problem), address)
+        except OSError as problem:
+            self._refusals.tell(reason(problem), address)
+            await arrival.say(PLAIN_HTTP if speaks_no_tls(problem) else getattr(problem, "alert", b""))
+        else:
+            self._hand_over(transport, arrival.gate)
 
-    async def _shake_hands(self, gate: _Gate, connection: socket.socket, host: str) -> asyncio.Transport:
+    async def _shake_hands(self, arrival: _Arrival) -> asyncio.Transport:
         credentials = self._credentials
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         transport, _ = await self._loop.connect_accepted_socket(
-            lambda: gate, connection, ssl=credentials.material.listening
+            arrival.take, arrival.connection, ssl=credentials.material.listening
         )
         session: ssl.SSLObject = transport.get_extra_info("ssl_object")
         try:
             credentials.examine(session)
             if credentials.checks_addresses:
-                await examine_address(session, host)
+                await examine_address(session, arrival.address[0])
         except BaseException:
             transport.abort()
             raise
@@ -143,18 +145,44 @@ class _Gate(asyncio.Protocol):
         self.is_lost = True
 
 
-async def _say(connection: socket.socket, octets: bytes) -> None:
-    """The last words to one who was refused; what they still send is read, or the words would be lost with it."""
-    if not octets:
-        return
-    loop = asyncio.get_running_loop()
-    with contextlib.suppress(OSError):  # also TimeoutError
-        async with asyncio.timeout(FAREWELL_SECONDS):
-            await loop.sock_sendall(connection, octets)
-            connection.shutdown(socket.SHUT_WR)
-            for _ in range(FAREWELL_READS):
-                if not await loop.sock_recv(connection, FAREWELL_BYTES):
-                    break
+class _Arrival:
+    """One connection before it has a protocol."""
+
+    def __init__(self, connection: socket.socket, address: tuple[Any, ...]) -> None:
+        """Raises OSError, and then has closed the connection."""
+        self.connection = connection
+        self.address = address
+        self.gate = _Gate()
+        self._is_taken = False  # by the event loop, which closes it
+        try:
+            self._second = connection.dup()  # outlives a handshake that failed, to say why
+        except OSError:
+            connection.close()
+            raise
+        with contextlib.suppress(OSError):  # it may be broken already
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def take(self) -> _Gate:
+        self._is_taken = True
+        return self.gate
+
+    def close(self) -> None:
+        self._second.close()
+        if not self._is_taken:
+            self.connection.close()
+
+    async def say(self, octets: bytes) -> None:
+        """The last words to one who was refused; what they still send is read, or the words would be lost with it."""
+        if not octets:
+            return
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(OSError):  # also TimeoutError
+            async with asyncio.timeout(FAREWELL_SECONDS):
+                await loop.sock_sendall(self._second, octets)
+                self._second.shutdown(socket.SHUT_WR)
+                for _ in range(FAREWELL_READS):
+                    if not await loop.sock_recv(self._second, FAREWELL_BYTES):
+                        break
 
 
 async def _bind(host: str, port: int, backlog: int) -> list[socket.socket]:

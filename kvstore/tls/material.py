@@ -24,7 +24,7 @@ _VERSIONS = {"TLS1.2": ssl.TLSVersion.TLSv1_2, "TLS1.3": ssl.TLSVersion.TLSv1_3}
 _PEM_LIST = b"-----BEGIN X509 CRL-----"
 _PEM_LIST_END = b"-----END X509 CRL-----"
 
-#: What of a file counts as a change: a symbolic link that now leads elsewhere is one, too.
+#: What of a file counts as a change: a symbolic link that now leads elsewhere is one, too, and so is a new mode.
 Fingerprint: TypeAlias = tuple[tuple[int, int, int, int] | None, ...]
 
 
@@ -67,7 +67,7 @@ def fingerprint(settings: TlsSettings) -> Fingerprint:
         except OSError:
             marks.append(None)
         else:
-            marks.append((found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns))
+            marks.append((found.st_dev, found.st_ino, found.st_size, found.st_ctime_ns))
     return tuple(marks)
 
 

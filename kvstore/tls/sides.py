@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 _ANYWHERE = ("0.0.0.0", "::")
 
 
+#: Handshakes that may be under way on one port, each with two files; never more than one of so many files.
+MAX_HANDSHAKES = 256
+HANDSHAKES_SHARE = 32
+FILES_A_HANDSHAKE = 2
+
+
 class TlsError(Exception):
     """Files that cannot be used; the text is one line for the operator."""
 
@@ -75,6 +81,11 @@ def open_sides(settings: Settings, folder: Path) -> Sides:
         open_side("client", settings.client_tls, policy, folder, ours) if with_client else None,
         open_side("peer", settings.peer_tls, policy, folder, theirs) if with_peer else None,
     )
+
+
+def handshakes_for(files: int) -> int:
+    """How many may be under way on one port of a process that may have so many files."""
+    return max(1, min(MAX_HANDSHAKES, files // HANDSHAKES_SHARE)) if files > 0 else MAX_HANDSHAKES  # -1: no limit
 
 
 def _hosts(*urls: Iterable[Url]) -> Iterator[str]:

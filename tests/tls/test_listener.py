@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -16,7 +17,7 @@ import pytest
 from kvstore.certificates import Usage, issue
 from kvstore.ciphers import SUITES
 from kvstore.settings import TlsSettings
-from kvstore.tls import checks, listener, refusals
+from kvstore.tls import checks, listener, refusals, sides
 from kvstore.tls.credentials import Credentials
 from kvstore.tls.listener import TlsListener, listen_tls
 from kvstore.tls.material import Policy, load
@@ -120,7 +121,7 @@ async def test_who_only_knocks_is_ended_in_time(
 async def test_those_who_only_knock_do_not_keep_others_out(
     pki: Pki, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listener, "MAX_HANDSHAKES", 3)
+    monkeypatch.setattr(sides, "MAX_HANDSHAKES", 3)
     good = pki.context(pki.issue("good"))
     async with listening(pki, caplog) as scene:
         knocking = [await asyncio.open_connection("127.0.0.1", scene.port) for _ in range(3)]
@@ -131,6 +132,34 @@ async def test_those_who_only_knock_do_not_keep_others_out(
         assert "too many handshakes at a time: the oldest ends" in scene.told
         for _, writer in knocking:
             writer.close()
+
+
+async def test_without_a_file_left_it_waits_and_goes_on(
+    pki: Pki, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No connection is lost for good, and none is left open: warnings are errors."""
+    good = pki.context(pki.issue("good"))
+    async with listening(pki, caplog) as scene:
+        fails = [OSError(errno.EMFILE, "Too many open files")] * 2
+
+        def dup(connection: socket.socket) -> socket.socket:
+            if fails:
+                raise fails.pop()
+            return original(connection)
+
+        original = socket.socket.dup
+        monkeypatch.setattr(socket.socket, "dup", dup)
+        assert [await echo(scene, good) for _ in range(3)] == [b"", b"", b"hello"]
+        assert scene.told == ["cannot accept: Too many open files"]
+
+
+async def test_what_has_only_just_come_is_closed_with_the_port(pki: Pki, caplog: pytest.LogCaptureFixture) -> None:
+    async with listening(pki, caplog) as scene:
+        with socket.create_connection(("127.0.0.1", scene.port), SECONDS) as knocking:
+            await scene.until(lambda: bool(scene.listener._handshakes))
+            scene.listener.close()
+            await scene.listener.wait_closed()
+            assert await asyncio.to_thread(knocking.recv, 1) == b""
 
 
 async def test_a_probe_that_says_nothing_is_not_told_of(pki: Pki, caplog: pytest.LogCaptureFixture) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -124,18 +124,19 @@ async def test_who_poses_as_a_member_is_not_believed(
 
     server = await loop.create_server(impostor, "127.0.0.1", 0, ssl=context)
     url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with peer(credentials(pki, pki.issue("good"), **more), 1) as (one, _, _):
-        introduce(one, 2, url)
-        await until(lambda: why in told(caplog))
-        assert not one.is_connected(2)
-    server.close()
+    try:
+        async with peer(credentials(pki, pki.issue("good"), **more), 1) as (one, _, _):
+            introduce(one, 2, url)
+            await until(lambda: why in told(caplog))
+            assert not one.is_connected(2)
+    finally:
+        server.close()
     assert said == []  # not even a hello
 
 
 class Plain(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        cast(asyncio.Transport, transport).write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
 
 async def test_who_is_not_believed_is_told_so(pki: Pki, caplog: pytest.LogCaptureFixture) -> None:
