@@ -7,10 +7,10 @@ is printed as etcdctl would, with status 4.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from kvctl import streams
 from kvctl.flags import Flag, Values
 from kvstore.client import (
     Client,
@@ -100,11 +100,11 @@ class Context:
 
     def say(self, line: str) -> None:
         """A line to standard output, at once. BrokenPipeError ends kvctl as SIGPIPE would."""
-        _write(sys.stdout.buffer.write, sys.stdout.buffer.flush, line + "\n")
+        streams.put(line + "\n")
 
     def complain(self, line: str) -> None:
         """A line to standard error."""
-        _write(sys.stderr.buffer.write, sys.stderr.buffer.flush, line + "\n")
+        streams.complain(line + "\n")
 
     def setting(self, flag: str, *variables: str) -> str:
         """A global flag, or the first of the variables that is not empty."""
@@ -115,7 +115,7 @@ class Context:
         """The word at `place`, or all of standard input. Raises Failure when that is empty."""
         if place < len(self.words):
             return self.words[place]
-        if text := sys.stdin.buffer.read():
+        if text := streams.read_all():
             return text.decode(errors="surrogateescape")
         raise Failure("Error:  value required")
 
@@ -170,6 +170,9 @@ class Context:
                 f"Try '--no-sync' if you want to access non-published client endpoints({','.join(client.endpoints)})."
             )
             raise Failure(f"{text}\n{self.words_for(error)}", SERVER_ERROR) from None
+        except InvalidTls:
+            client.close()
+            raise
         except ClientError as error:
             if is_connection_failure(error):
                 client.close()
@@ -214,8 +217,3 @@ class Context:
 
         data = "" if body is None else f" -d {go_quoted(body)}"
         self.complain(f"cURL Command: curl -X {method} {url}{data}")
-
-
-def _write(write: Callable[[bytes], int], flush: Callable[[], None], text: str) -> None:
-    write(text.encode("utf-8", "surrogateescape"))
-    flush()

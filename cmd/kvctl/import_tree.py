@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 from kvctl.command import BAD_ARGUMENTS, SERVER_ERROR, Command, Context, Failure
 from kvctl.flags import MANY, NUMBER, TEXT, Flag
 from kvctl.progress import Progress
+from kvctl.streams import read_all
 from kvstore.client import ClientError, Keys, KeyspaceError
 
 #: A time to live shorter than this is raised to it: it has gone on since the file was written, and who keeps the key
@@ -57,7 +57,7 @@ async def _import(context: Context) -> None:
 
 def _content(path: str) -> bytes:
     if path == "-":
-        return sys.stdin.buffer.read()
+        return read_all()
     try:
         with open(path, "rb") as file:
             return file.read()

@@ -12,8 +12,10 @@ from collections.abc import Sequence
 
 from kvctl.command import BAD_ARGUMENTS, BAD_AUTHENTICATION, SERVER_ERROR, Command, Context, Failure
 from kvctl.flags import TwoForms, Values, parse, reorder
+from kvctl.streams import OutputFailed, complain, put
 from kvctl.table import GLOBAL, VERSION_FLAG, find
-from kvstore.client import ClientError
+from kvstore.client import ClientError, InvalidTls
+from kvstore.client.response import TOO_DEEP
 from kvstore.goflags import FlagError
 from kvstore.version import VERSION
 
@@ -24,8 +26,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _program(list(sys.argv[1:] if arguments is None else arguments))
     except Failure as failure:
-        _complain(str(failure), failure.end)
+        complain(f"{failure}{failure.end}")
         return failure.status
+    except OutputFailed as failure:
+        complain(f"{failure}\n")
+        return BAD_ARGUMENTS
     except BrokenPipeError:
         return _end_by(signal.SIGPIPE)
     except KeyboardInterrupt:
@@ -45,17 +50,17 @@ def _program(arguments: list[str]) -> int:
     except FlagError as error:
         return _wrong_usage(error, _program_help(), ". ")
     if options.switch("help"):
-        _say(_program_help())
+        put(_program_help() + "\n")
         return 0
     if options.switch("version"):
-        _say(f"kvctl version: {VERSION}\nAPI version: 2")
+        put(f"kvctl version: {VERSION}\nAPI version: 2\n")
         return 0
     return _command(options, arguments)
 
 
 def _command(options: Values, arguments: list[str]) -> int:
     if not arguments:
-        _say(_program_help())
+        put(_program_help() + "\n")
         return 0
     name, *rest = arguments
     if name in ("help", "h"):
@@ -75,7 +80,7 @@ def _subcommand(options: Values, name: str, summary: str, command: Command, argu
     except FlagError as error:
         return _wrong_usage(error, _help(name, summary, command), ". ")
     if not arguments or flags.switch("help"):
-        _say(_help(name, summary, command))
+        put(_help(name, summary, command) + "\n")
         return 0
     if arguments[0] in ("help", "h"):
         return _show_help([name, *arguments[1:]])
@@ -92,14 +97,18 @@ def _run(options: Values, name: str, summary: str, command: Command, raw: list[s
     except FlagError as error:
         return _wrong_usage(error, _help(name, summary, command), ": ")
     if flags.switch("help"):
-        _say(_help(name, summary, command))
+        put(_help(name, summary, command) + "\n")
         return 0
     context = Context(options, flags, words, raw, os.environ)
     try:
         return _finish(command, context)
+    except InvalidTls as error:
+        raise Failure(str(error)) from None
     except ClientError as error:
         context.complain(context.words_for(error))
         return SERVER_ERROR
+    except RecursionError:  # of a printed tree; the client has its own words for one that it cannot read
+        raise Failure(f"Error:  {TOO_DEEP}", SERVER_ERROR) from None
 
 
 def _finish(command: Command, context: Context) -> int:
@@ -118,7 +127,7 @@ def _finish(command: Command, context: Context) -> int:
 def _show_help(words: Sequence[str]) -> int:
     """`help`, `help NAME`, `help NAME SUBCOMMAND`."""
     if not words:
-        _say(_program_help())
+        put(_program_help() + "\n")
         return 0
     entry = find(words[0])
     if entry is None:
@@ -126,17 +135,17 @@ def _show_help(words: Sequence[str]) -> int:
     command = entry.load()
     for sub in command.subcommands:
         if sub.name in words[1:2]:
-            _say(_help(f"{entry.name} {sub.name}", sub.summary, sub.command))
+            put(_help(f"{entry.name} {sub.name}", sub.summary, sub.command) + "\n")
             return 0
-    _say(_help(entry.name, entry.summary, command))
+    put(_help(entry.name, entry.summary, command) + "\n")
     return 0
 
 
 def _wrong_usage(error: FlagError, usage: str, behind: str) -> int:
     """The error goes to standard error, and with the help to standard output: etcdctl's way."""
     first = f"{error}" if isinstance(error, TwoForms) else f"Incorrect Usage{behind}{error}\n"
-    _say(f"{first}\n{usage}")
-    _complain(str(error))
+    put(f"{first}\n{usage}\n")
+    complain(f"{error}\n")
     return BAD_ARGUMENTS
 
 
@@ -150,13 +159,3 @@ def _help(name: str, summary: str, command: Command) -> str:
     from kvctl import help as texts
 
     return texts.of_command(name, summary, command)
-
-
-def _say(text: str) -> None:
-    sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape") + b"\n")
-    sys.stdout.buffer.flush()
-
-
-def _complain(text: str, end: str = "\n") -> None:
-    sys.stderr.buffer.write((text + end).encode("utf-8", "surrogateescape"))
-    sys.stderr.buffer.flush()

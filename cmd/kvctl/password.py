@@ -8,21 +8,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from kvctl.command import Context
+from kvctl.streams import put, read_line
 
 
 def ask(context: Context, prompt: str) -> str:
     """The next line of standard input; empty at its end. The prompt goes to standard output, as etcdctl's does."""
     with _no_echo():  # before the prompt: who sees it may type at once
-        sys.stdout.write(prompt)
-        sys.stdout.flush()
-        line = sys.stdin.buffer.readline()
+        put(prompt)
+        line = read_line()
     context.say("")
     return line.rstrip(b"\r\n").decode(errors="surrogateescape")
 
 
 @contextmanager
 def _no_echo() -> Iterator[None]:
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         yield
         return
     import termios

@@ -6,6 +6,8 @@ import sys
 import time
 from types import TracebackType
 
+from kvctl.streams import complain
+
 #: The line is written again at most this often.
 RENEW_SECONDS = 0.1
 
@@ -15,7 +17,7 @@ class Progress:
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self._is_on = sys.stderr.isatty()
+        self._is_on = sys.stderr is not None and sys.stderr.isatty()
         self._shown = 0.0
 
     def __enter__(self) -> Progress:
@@ -40,5 +42,4 @@ class Progress:
             self._write(f"{self._what}: {text}")
 
     def _write(self, line: str) -> None:
-        sys.stderr.write(f"\r\x1b[K{line}")
-        sys.stderr.flush()
+        complain(f"\r\x1b[K{line}")

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import ssl
 from base64 import b64encode
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import NamedTuple
 
@@ -26,12 +26,11 @@ from kvstore.client.errors import (
     OutcomeUnknown,
     Unreachable,
 )
+from kvstore.client.pool import Pool
 from kvstore.client.tls import Tls
 
 REQUEST_SECONDS = 2.0
 TOTAL_SECONDS = 5.0
-#: Idle connections that are kept to one endpoint.
-MAX_IDLE_CONNECTIONS = 16
 # The causes with which a server says that a write certainly was not done.
 _NOT_DONE = (b"etcdserver: no leader", b"etcdserver: not leader", b"etcdserver: too many requests")
 
@@ -79,19 +78,17 @@ class Client:
         """Raises InvalidEndpoint, InvalidTls."""
         self.timeout = timeout
         self.total_timeout = total_timeout
-        self._tls = tls or Tls()
-        self._tls.check()
-        self._context: ssl.SSLContext | None = None
+        self._pool = Pool(tls or Tls())
         self._trace = trace
         self._authorization = b""
         if username:
             pair = f"{username}:{password}".encode(errors="surrogateescape")
             self._authorization = b"Authorization: Basic " + b64encode(pair) + b"\r\n"
         self._pinned = 0
-        self._idle: dict[Endpoint, list[Connection]] = {}
+        self._syncs = False
         self._endpoints = self._shuffled(endpoints)
-        if any(endpoint.scheme == "https" for endpoint in self._endpoints):
-            self._context = self._tls.context()
+        for endpoint in self._endpoints:
+            self._pool.prepare(endpoint)
 
     async def __aenter__(self) -> Client:
         return self
@@ -102,10 +99,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        for connections in self._idle.values():
-            for connection in connections:
-                connection.close()
-        self._idle.clear()
+        self._pool.close()
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -184,16 +178,14 @@ class Client:
         return endpoint.target(request.path) + (f"?{request.query}" if request.query else "")
 
     async def _fetch(self, endpoint: Endpoint, target: str, request: Request, sent: asyncio.Event) -> Answer:
-        answer, head, begun = Answer(), asyncio.Event(), False
-        asking = asyncio.ensure_future(
-            self._exchange(endpoint, self._bytes(endpoint, target, request), answer, head, sent)
-        )
+        answer, begun = Answer(), False
+        asking = asyncio.ensure_future(self._exchange(endpoint, target, request, answer, sent))
         try:
             seconds = None if request.wait else self.timeout or None
-            if not await _head_or_end(asking, head, seconds):
+            if not await _head_or_end(asking, answer.head, seconds):
                 text = f"client: endpoint {endpoint.url} exceeded header timeout"
                 raise EndpointError(text, sent=sent.is_set())
-            if head.is_set() and request.on_index is not None and answer.status < 500:
+            if answer.head.is_set() and request.on_index is not None and answer.status < 500:
                 request.on_index(answer.index)
                 begun = True
             await asking
@@ -208,32 +200,29 @@ class Client:
         return answer
 
     async def _exchange(
-        self, endpoint: Endpoint, raw: bytes, answer: Answer, head: asyncio.Event, sent: asyncio.Event
+        self, endpoint: Endpoint, target: str, request: Request, answer: Answer, sent: asyncio.Event
     ) -> None:
-        connection = await self._connection(endpoint)
-        try:
+        raw = self._bytes(endpoint, target, request)
+        connection = self._pool.take(endpoint)
+        if connection is not None:
             sent.set()
-            await connection.ask(raw, answer, head)
+            try:
+                await self._use(connection, raw, answer)
+                return
+            except EndpointError:  # the server may have closed it just now: a read is asked again on a new one
+                if answer.head.is_set() or not request.only_reads:
+                    raise
+        connection = await self._pool.open(endpoint)
+        sent.set()
+        await self._use(connection, raw, answer)
+
+    async def _use(self, connection: Connection, raw: bytes, answer: Answer) -> None:
+        try:
+            await connection.ask(raw, answer)
         except BaseException:
             connection.close()
             raise
-        idle = self._idle.setdefault(endpoint, [])
-        if connection.is_usable and len(idle) < MAX_IDLE_CONNECTIONS:
-            idle.append(connection)
-        else:
-            connection.close()
-
-    async def _connection(self, endpoint: Endpoint) -> Connection:
-        idle = self._idle.get(endpoint, [])
-        while idle:
-            connection = idle.pop()
-            if connection.is_usable:
-                return connection
-            connection.close()
-        if endpoint.scheme == "https" and self._context is None:  # an endpoint that came by sync
-            self._context = self._tls.context()
-        tls = self._context if endpoint.scheme == "https" else None
-        return await Connection.open(endpoint, tls, self._tls.server_name)
+        self._pool.give_back(connection)
 
     def _bytes(self, endpoint: Endpoint, target: str, request: Request) -> bytes:
         head = f"{request.method} {target} HTTP/1.1\r\nHost: {endpoint.authority}\r\nUser-Agent: kvctl\r\n"
@@ -242,13 +231,20 @@ class Client:
         body = request.body or b""
         if body or request.method in ("PUT", "POST"):
             head += f"Content-Length: {len(body)}\r\n"
-        return head.encode("latin-1") + self._authorization + b"\r\n" + body
+        return head.encode(errors="surrogateescape") + self._authorization + b"\r\n" + body
 
     async def sync(self) -> None:
         """Takes the client URLs of all members as the endpoints. Raises ClientError; then nothing is changed."""
         from kvstore.client.members import Members  # here, since Members is made of a Client
 
         self.use([url for member in await Members(self).all() for url in member.client_urls])
+        self._syncs = True
+
+    async def sync_again(self) -> None:
+        """When a member was lost, for others may have come. Only where `sync` was wanted before; it may fail."""
+        if self._syncs:
+            with suppress(ClientError):
+                await self.sync()
 
 
 async def _head_or_end(asking: asyncio.Future[None], head: asyncio.Event, seconds: float | None) -> bool:

@@ -31,11 +31,12 @@ _KEEPALIVE = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 4))
 
 
 class Answer:
-    """What a server answered. Header names are lower-case."""
+    """What a server answered. Header names are lower-case; `head` is set once they and the status are there."""
 
-    __slots__ = ("body", "headers", "status")
+    __slots__ = ("body", "head", "headers", "status")
 
     def __init__(self) -> None:
+        self.head = asyncio.Event()
         self.status = 0
         self.headers: dict[str, str] = {}
         self.body = b""
@@ -81,13 +82,10 @@ class Connection:
             return False
         return self._fresh or time.monotonic() - self._idle_since < MAX_IDLE_SECONDS
 
-    async def ask(self, request: bytes, answer: Answer, head: asyncio.Event) -> None:
-        """Sends `request` and fills `answer`; `head` is set once status and headers are there.
-
-        Raises EndpointError, `sent`.
-        """
+    async def ask(self, request: bytes, answer: Answer) -> None:
+        """Sends `request` and fills `answer`. Raises EndpointError, `sent`."""
         self._fresh = False
-        parsing = _Parsing(answer, head)
+        parsing = _Parsing(answer)
         try:
             self._writer.write(request)
             await self._writer.drain()
@@ -115,18 +113,17 @@ class Connection:
 class _Parsing:
     """httptools calls these methods as an answer comes in."""
 
-    def __init__(self, answer: Answer, head: asyncio.Event) -> None:
+    def __init__(self, answer: Answer) -> None:
         self.complete = False
         self.keeps = False
         self._answer = answer
-        self._head = head
         self._parts: list[bytes] = []
         self._size = 0
         self._head_size = 0
         self._parser = HttpResponseParser(self)
 
     def feed(self, received: bytes) -> None:
-        if not self._head.is_set():
+        if not self._answer.head.is_set():
             self._head_size += len(received)
             if self._head_size > MAX_HEAD_BYTES + READ_BYTES:
                 raise EndpointError("the head of the answer is too long", sent=True)
@@ -137,8 +134,8 @@ class _Parsing:
     def end(self) -> None:
         """The server closed. That ends an answer which gave no length."""
         sized = "content-length" in self._answer.headers or "transfer-encoding" in self._answer.headers
-        if not self._head.is_set() or sized:
-            text = "unexpected EOF" if self._head.is_set() else "EOF"
+        if not self._answer.head.is_set() or sized:
+            text = "unexpected EOF" if self._answer.head.is_set() else "EOF"
             raise EndpointError(text, sent=True)
         self.on_message_complete()
         self.keeps = False
@@ -152,7 +149,7 @@ class _Parsing:
     def on_headers_complete(self) -> None:
         self._answer.status = self._parser.get_status_code()
         if self._answer.status >= 200:
-            self._head.set()
+            self._answer.head.set()
 
     def on_body(self, part: bytes) -> None:
         self._parts.append(part)

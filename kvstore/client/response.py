@@ -10,6 +10,8 @@ from kvstore.client.errors import InvalidAnswer, KeyspaceError
 
 NO_ETCD = "client: response is invalid json. The endpoint is probably not valid etcd cluster endpoint"
 
+TOO_DEEP = "the keys are nested too deeply to be read as one tree; list them directory by directory"
+
 
 class Node(NamedTuple):
     """A key with its value, or a directory with its `nodes`. `ttl` is in seconds, 0: it never expires.
@@ -48,7 +50,9 @@ def response(answer: Answer) -> Response:
         try:
             prev = document.get("prevNode")
             return Response(document["action"], _node(document["node"]), _node(prev) if prev else None, answer.index)
-        except (KeyError, TypeError, AttributeError, RecursionError):
+        except RecursionError:
+            raise InvalidAnswer(TOO_DEEP) from None
+        except (KeyError, TypeError, AttributeError):
             raise InvalidAnswer(NO_ETCD) from None
     document = _document(answer.body)
     code, index = document.get("errorCode", 0), document.get("index", 0)
@@ -61,8 +65,10 @@ def _document(body: bytes) -> dict[str, Any]:
         if b"\\ud" in body or b"\\uD" in body:  # half a surrogate pair is no text; Go reads it as U+FFFD
             text = json.dumps(document, ensure_ascii=False).encode("utf-16", "surrogatepass")
             document = json.loads(text.decode("utf-16", "replace"))
-    except (ValueError, RecursionError):
+    except ValueError:
         raise InvalidAnswer(NO_ETCD) from None
+    except RecursionError:
+        raise InvalidAnswer(TOO_DEEP) from None
     if not isinstance(document, dict):
         raise InvalidAnswer(NO_ETCD)
     return document

@@ -73,6 +73,7 @@ class Watch:
             except Interrupted:
                 self._keys.client.prefer_next()
                 await asyncio.sleep(FIRST_PAUSE_SECONDS)  # whoever breaks every poll is not asked without a rest
+                await self._keys.client.sync_again()
                 continue
             except Unreachable as error:
                 await self._again(error)

@@ -22,7 +22,7 @@ from kvstore.client import (
 )
 from kvstore.client.endpoint import canonical, parse
 from kvstore.client.errors import InvalidAnswer
-from tests.kvctl.fake import BREAK, Fake, answer, node
+from tests.kvctl.fake import BREAK, Fake, Reply, answer, node
 
 NO_LEADER = answer(503, {"errorCode": 300, "message": "Raft Internal Error"})
 TIMED_OUT = answer(500, {"errorCode": 300, "message": "Raft Internal Error", "cause": "etcdserver: request timed out"})
@@ -209,6 +209,47 @@ async def test_a_silent_watch_is_asked_of_another_member(monkeypatch: pytest.Mon
             (event,) = await some(Keys(client).watch("/a", after_index=7), 1)
     assert isinstance(event, Response)
     assert [line.rpartition("=")[2] for line in frozen.asked + good.asked] == ["8", "8"]
+
+
+async def test_a_watch_learns_of_new_members_when_it_loses_one() -> None:
+    async with (
+        Fake(answer(200, node(index=9))).serving() as third,
+        Fake().serving() as second,
+        Fake().serving() as first,
+    ):
+        urls = [first.url, second.url]
+
+        def members(*clients: str) -> Reply:
+            return answer(200, {"members": [{"id": str(url), "clientURLs": [url]} for url in clients]})
+
+        first.replies = [members(*urls), (b"HTTP/1.1 200 OK\r\nX-Etcd-Index: 8\r\nContent-Length: 9\r\n\r\n", False)]
+        second.replies = [members(third.url)]
+        async with ordered(Client(urls), *urls) as client:
+            await client.sync()
+            (event,) = await some(Keys(client).watch("/a"), 1)
+            assert client.endpoints == (third.url,)
+    assert isinstance(event, Response)
+    assert [line.rpartition("=")[2] for line in third.asked] == ["9"]
+
+
+async def test_a_kept_connection_that_died_costs_a_read_nothing() -> None:
+    died = (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", True)
+    replies = (answer(200, node()), BREAK, answer(200, node("2")), BREAK, died)
+    async with Fake(*replies).serving() as server, Client([server.url]) as client:
+        keys = Keys(client)
+        await keys.get("/a")
+        assert (await keys.get("/a")).node.value == "2"
+        with pytest.raises(OutcomeUnknown):
+            await keys.set("/a", "3")
+    assert (len(server.asked), server.connections) == (4, 2)
+
+
+async def test_keys_nested_beyond_reading() -> None:
+    body = b'{"action":"get","node":' + b'{"key":"/a","dir":true,"nodes":[' * 100_000
+    reply = (b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body), True)
+    async with Fake(reply).serving() as server, Client([server.url]) as client:
+        with pytest.raises(InvalidAnswer, match="nested too deeply"):
+            await Keys(client).get("/a", recursive=True)
 
 
 async def test_a_watch_that_cannot_begin_says_so(nobody: str) -> None:
