@@ -201,3 +201,37 @@ def test_a_watch_outlives_every_member_in_turn(tmp_path: Path) -> None:
             status, err = interrupt(watch)
     assert seen == [line for number in range(3) for line in (f"[set] /w/{number}\n", "x\n")]
     assert (status, "Traceback" in err) == (0, False)
+
+
+@pytest.mark.parametrize(
+    ("redirections", "status", "said"),
+    [
+        (">&-", 0, ""),
+        (">/dev/full", 1, "kvctl: standard output: No space left on device\n"),
+        ("2>/dev/full", 0, ""),
+        ("2>&- <&-", 0, ""),
+    ],
+)
+def test_streams_that_are_closed_or_full(url: str, redirections: str, status: int, said: str) -> None:
+    command = f'"$@" ls {redirections}'
+    done = subprocess.run(
+        ["sh", "-c", command, "sh", *KVCTL],
+        env=surroundings(ETCDCTL_ENDPOINTS=url),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (status, said)
+
+
+def test_no_standard_input_to_take_a_value_from(url: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", '"$@" set /a <&-', "sh", *KVCTL],
+        env=surroundings(ETCDCTL_ENDPOINTS=url),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "Error:  value required\n")
