@@ -137,7 +137,8 @@ class Http:
         if not exchange.is_http1:
             return Reply(refusal(400), keep_alive=False)
         if not exchange.is_secure and (refused := self._whitelist.refusal(exchange.header("Host"))):
-            return Reply(compose(refused, Manner(exchange.is_http11, exchange.keep_alive, False, b"")), False)
+            manner = Manner(exchange.is_http11, exchange.keep_alive, exchange.method == "HEAD", cors=b"")
+            return Reply(compose(refused, manner), manner.keep_alive)
         try:
             found = self._routes.find(exchange.method, exchange.raw_target)
         except BadTarget:
