@@ -119,6 +119,8 @@ set --ttl 01750 /t 1
 set --ttl 089 /t 1
 set --ttl 1.5 /t 1
 set --ttl 9223372036854775807 /t 1
+-o json set --ttl 9223372036854775807 /t 1
+-o json set --ttl 18446744100 /t 1
 set /t 3 --ttl 1000
 set /swap 1
 set --swap-with-value 1 /swap 2

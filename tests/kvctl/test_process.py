@@ -213,7 +213,7 @@ def test_a_watch_outlives_every_member_in_turn(tmp_path: Path) -> None:
     ],
 )
 def test_streams_that_are_closed_or_full(url: str, redirections: str, status: int, said: str) -> None:
-    command = f'"$@" ls {redirections}'
+    command = f'"$@" --version {redirections}'
     done = subprocess.run(
         ["sh", "-c", command, "sh", *KVCTL],
         env=surroundings(ETCDCTL_ENDPOINTS=url),
