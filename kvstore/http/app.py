@@ -131,6 +131,7 @@ class Http:
             watch = cast(Connection, connection).watch
             if watch is not None:
                 watch.review(self._auth)
+        self._lane.review(self._auth)
 
     async def serve_request(self, exchange: Exchange) -> Reply | WatchReply:
         """One request, whatever its route. Called by aiohttp."""
