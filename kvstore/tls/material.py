@@ -7,6 +7,7 @@ session of before can be resumed after a change. These calls block.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import ssl
 from collections.abc import Iterator
@@ -138,7 +139,7 @@ def _furnish(context: ssl.SSLContext, settings: TlsSettings, policy: Policy) -> 
 
 
 class _Context(ssl.SSLContext):
-    """Hands what is left to tell the other side, an alert, over with the error: asyncio drops it."""
+    """A context whose sessions know how to part: with an alert, which asyncio drops, and without waiting."""
 
     def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *more: Any, **named: Any) -> ssl.SSLObject:
         session: _Session = super().wrap_bio(incoming, outgoing, *more, **named)  # type: ignore[assignment]
@@ -157,6 +158,11 @@ class _Session(ssl.SSLObject):
         except ssl.SSLError as problem:
             problem.alert = self.outgoing.read()  # type: ignore[attr-defined]
             raise
+
+    def unwrap(self) -> None:
+        """Says goodbye, and does not wait for the other side's: it may never come, and what comes is not read."""
+        with contextlib.suppress(ssl.SSLWantReadError):
+            super().unwrap()
 
 
 _Context.sslobject_class = _Session
