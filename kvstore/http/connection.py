@@ -491,4 +491,6 @@ class Connection(web.RequestHandler):
         else:
             log.error("a request failed", exc_info=exc)
             whole = refusal(500)
+        if exc is not None:  # its frames know it: only the collector of cycles could take them back
+            exc.__traceback__ = exc.__context__ = exc.__cause__ = None
         return cast(web.StreamResponse, Reply(whole, keep_alive=False))
