@@ -18,6 +18,7 @@ from kvctl.flags import NUMBER, TEXT, Flag
 from kvstore.certificates import (
     AUTHORITY_DAYS,
     LEAF_DAYS,
+    UNREADABLE,
     CertificateError,
     Issued,
     Usage,
@@ -142,7 +143,10 @@ def _show(context: Context) -> None:
     if not paths:
         raise Failure(f"Error:  there are no certificates in {folder.path}")
     for path in paths:
-        context.say(_line(path, _read(path)))
+        try:
+            context.say(_line(path, _read(path)))
+        except UNREADABLE as error:
+            raise Failure(f"Error:  {path}: {error}") from None
 
 
 def _read(path: Path) -> x509.Certificate:

@@ -40,7 +40,7 @@ def reason(problem: OSError) -> str:
     if isinstance(problem, ssl.SSLCertVerificationError):
         words = problem.verify_message
         return f"its certificate: {words}" + (f" ({_MORE[words]})" if words in _MORE else "")
-    if isinstance(problem, ssl.SSLError) and problem.reason:
+    if isinstance(problem, ssl.SSLError) and getattr(problem, "reason", None):
         words = problem.reason.replace("_", " ").lower()
         if " alert " in words:
             return f"it ended the handshake: {words.partition(' alert ')[2]}"
@@ -49,7 +49,7 @@ def reason(problem: OSError) -> str:
 
 
 def speaks_no_tls(problem: OSError) -> bool:
-    return isinstance(problem, ssl.SSLError) and problem.reason in _NO_TLS
+    return isinstance(problem, ssl.SSLError) and getattr(problem, "reason", None) in _NO_TLS
 
 
 class Refusals:

@@ -353,6 +353,14 @@ async def test_a_client_may_come_from_anywhere(pki: Pki, caplog: pytest.LogCaptu
         assert await echo(scene, context) == b"hello"
 
 
+async def test_a_certificate_that_only_openssl_can_read_is_refused(pki: Pki, caplog: pytest.LogCaptureFixture) -> None:
+    context = pki.context(pki.odd())
+    async with listening(pki, caplog, side="peer") as scene:
+        assert await echo(scene, context) == b""
+        await scene.until(lambda: any("its certificate cannot be read" in line for line in scene.told))
+        assert len(scene.told) == 1
+
+
 @pytest.mark.parametrize(
     ("host", "good"),
     [
