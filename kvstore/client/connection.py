@@ -101,7 +101,7 @@ class Connection:
         except ssl.SSLError as error:
             # An alert about our certificate comes when the handshake is over for us: the request was never read.
             said = reason(error, self.endpoint.host)
-            raise EndpointError(said, sent=not said.startswith("remote error"), is_connection=True) from None
+            raise EndpointError(said, sent=not said.startswith("remote error")) from None
         except OSError as error:
             raise EndpointError(f"read tcp: {_words(error)}", sent=True, is_connection=True) from None
         except HttpParserError as error:
