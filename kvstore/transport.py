@@ -24,7 +24,7 @@ from kvstore import logs
 from kvstore.membership import Membership
 from kvstore.raft.types import Configuration
 from kvstore.storage.layout import INCARNATION_BYTES
-from kvstore.tls.refusals import reason
+from kvstore.tls.refusals import Refusals, reason
 from kvstore.tls.sides import Refused
 from kvstore.traffic import Traffic
 from kvstore.wire import (
@@ -176,7 +176,9 @@ class Acceptor(asyncio.Protocol):
                     return
                 self._peers.deliver(self.member, payload)
         except WireError as problem:
-            log.warning("a peer sent what cannot be read; its connection is closed", peer=self._address(), why=problem)
+            self._peers.nonsense.tell(
+                f"it sent what cannot be read: {problem}", self._socket.get_extra_info("peername")
+            )
             self._socket.abort()
 
     def _hand_over(self) -> None:
@@ -440,6 +442,7 @@ class PeerTransport:
         self._links: dict[int, Link] = {}
         self._streams: dict[int, Acceptor] = {}  # accepted and welcomed, by member
         self._knocking: dict[Acceptor, None] = {}  # accepted and not welcomed, the oldest first
+        self.nonsense = Refusals("peer", "peer")
         self._refusals_logged: set[tuple[int, Verdict]] = set()
 
     def send(self, message: PeerMessage) -> None:
@@ -570,6 +573,7 @@ class PeerTransport:
         self._links.clear()
         for stream in (*self._knocking, *self._streams.values()):
             stream.close()
+        self.nonsense.close()
 
 
 def _set_options(transport: asyncio.Transport) -> None:

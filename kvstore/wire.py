@@ -289,13 +289,13 @@ def _refuse(what: str, value: object) -> WireError:
     return WireError(f"expected {what}, got {type(value).__name__}")
 
 
-def _number(value: Any) -> int:
+def check_number(value: Any) -> int:
     if type(value) is not int or value < 0:
         raise _refuse("a number", value)
     return value
 
 
-def _flag(value: Any) -> bool:
+def check_flag(value: Any) -> bool:
     if type(value) is not bool:
         raise _refuse("a boolean", value)
     return value
@@ -327,8 +327,8 @@ def _many(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda value: tuple([check(item) for item in _array(value)])
 
 
-def _members(value: Any) -> frozenset[int]:
-    return frozenset([_number(item) for item in _array(value)])
+def check_numbers(value: Any) -> frozenset[int]:
+    return frozenset([check_number(item) for item in _array(value)])
 
 
 def _entries(value: Any) -> tuple[Entry, ...]:
@@ -345,7 +345,7 @@ def _entries(value: Any) -> tuple[Entry, ...]:
     return entries
 
 
-def _record(kind: type) -> Callable[[Any], Any]:
+def checker_of(kind: type) -> Callable[[Any], Any]:
     """A check for a NamedTuple, made from the types of its fields."""
     hints = get_type_hints(kind).values()
     if _PLAIN.keys() >= set(hints):
@@ -394,23 +394,23 @@ _PLAIN: dict[Any, tuple[type, ...]] = {
     bytes | None: (bytes, type(None)),
 }
 _CHECKS: dict[Any, Callable[[Any], Any]] = {
-    int: _number,
-    bool: _flag,
+    int: check_number,
+    bool: check_flag,
     bytes: _octets,
     str: _text,
-    int | None: _optional(_number),
+    int | None: _optional(check_number),
     bytes | None: _optional(_octets),
-    frozenset[int]: _members,
+    frozenset[int]: check_numbers,
     tuple[bytes, ...]: _many(_octets),
     tuple[bytes, ...] | None: _optional(_many(_octets)),
     tuple[str, ...]: _many(_text),
     tuple[Entry, ...]: _entries,
 }
-_CHECKS[Configuration] = _record(Configuration)
-_CHECKS[SnapshotMeta] = _record(SnapshotMeta)
-_CHECKS[Change] = _record(Change)
+_CHECKS[Configuration] = checker_of(Configuration)
+_CHECKS[SnapshotMeta] = checker_of(SnapshotMeta)
+_CHECKS[Change] = checker_of(Change)
 _CHECKS[tuple[Change, ...]] = _many(_CHECKS[Change])
-_COMMAND_CHECKS = {tag: _record(kind) for tag, kind in _COMMANDS.items()}
+_COMMAND_CHECKS = {tag: checker_of(kind) for tag, kind in _COMMANDS.items()}
 _GUARDABLE = {tag: check for tag, check in _COMMAND_CHECKS.items() if tag not in (64, 65)}
 
 
@@ -418,12 +418,12 @@ def _guarded(value: Any) -> Guarded:
     if len(value) != 4:
         raise _refuse("a guarded command", value)
     revision, no_directory, tag, fields = value
-    return Guarded(_number(revision), _flag(no_directory), _by_tag(_GUARDABLE, tag)(fields))
+    return Guarded(check_number(revision), check_flag(no_directory), _by_tag(_GUARDABLE, tag)(fields))
 
 
 _COMMAND_CHECKS[_GUARDED] = _guarded
-_MESSAGE_CHECKS = {tag: _record(kind) for tag, kind in _MESSAGES.items()}
-_CHANGE_CHECK = _record(MembershipChange)
+_MESSAGE_CHECKS = {tag: checker_of(kind) for tag, kind in _MESSAGES.items()}
+_CHANGE_CHECK = checker_of(MembershipChange)
 
 
 # --- commands ---------------------------------------------------------------------------------------------------
@@ -458,7 +458,7 @@ def _unpack_command(command: bytes) -> tuple[int, Command]:
     fields = unpack(command)
     if type(fields) is not tuple or len(fields) < 2:
         raise _refuse("a command", fields)
-    return _number(fields[1]), _by_tag(_COMMAND_CHECKS, fields[0])(fields[2:])
+    return check_number(fields[1]), _by_tag(_COMMAND_CHECKS, fields[0])(fields[2:])
 
 
 def _check_proposal(kind: int, payload: bytes) -> None:

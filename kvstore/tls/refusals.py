@@ -15,8 +15,6 @@ from kvstore import logs
 MAX_LINES = 20
 WINDOW_SECONDS = 60.0
 
-log = logs.get("tls")
-
 _REASONS = {
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "it shows no certificate",
     "UNSUPPORTED_PROTOCOL": "it wants a version of TLS below --tls-min-version",
@@ -55,8 +53,9 @@ def speaks_no_tls(problem: OSError) -> bool:
 class Refusals:
     """Of one listener."""
 
-    def __init__(self, side: str) -> None:
+    def __init__(self, side: str, component: str = "tls") -> None:
         self._side = side
+        self._log = logs.get(component)
         self._told: set[tuple[str, str]] = set()
         self._unsaid = 0
         self._window: asyncio.TimerHandle | None = None
@@ -71,7 +70,7 @@ class Refusals:
             return
         self._told.add(told)
         fields = {"why": why, **({"peer": text_of(address)} if address else {}), "side": self._side}
-        log.warning("refuses a connection", **fields)
+        self._log.warning("refuses a connection", **fields)
 
     def close(self) -> None:
         """Says what is left to say."""
@@ -82,7 +81,7 @@ class Refusals:
     def _next_window(self) -> None:
         self._window = None
         if self._unsaid:
-            log.warning("refused more connections for such reasons", more=self._unsaid, side=self._side)
+            self._log.warning("refused more connections for such reasons", more=self._unsaid, side=self._side)
         self._told.clear()
         self._unsaid = 0
 

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from kvstore.tls.material import Expiry
 
 #: Addresses to listen on that nobody connects to.
-_ANYWHERE = ("0.0.0.0", "::")
+_ANYWHERE = (
+    "0.0.0.0",  # nosec B104  # compared with, never bound
+    "::",
+)
 
 
 #: Handshakes that may be under way on one port, each with two files; never more than one of so many files.

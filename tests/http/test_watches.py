@@ -188,6 +188,15 @@ async def test_one_that_half_closes_is_gone_too(client: RawClient, backend: Loca
     assert await client.is_closed()
 
 
+async def test_one_that_half_closes_at_once_has_no_watch(client: RawClient, backend: LocalBackend) -> None:
+    client.send(request("GET /v2/keys/a?wait=true&stream=true"))
+    client.writer.write_eof()
+    assert (await client.head()).status == 200
+    assert await client.chunk() == b""
+    assert await client.is_closed()
+    assert backend.store.watcher_count == 0
+
+
 class TestSlowReader:
     @pytest.fixture
     def settings(self, either_lane: Settings) -> Settings:
