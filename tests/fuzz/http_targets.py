@@ -8,7 +8,7 @@ import logging
 
 from kvstore.http.app import Http, Settings, serve
 from kvstore.http.errors import ApiError
-from kvstore.http.express import judge
+from kvstore.http.heads import judge
 from kvstore.http.load import Load
 from kvstore.http.target import BadTarget, is_clean, parse_target, redirect
 from kvstore.http.v2.auth_bodies import BadBody, parse_role, parse_user
