@@ -133,6 +133,16 @@ async def test_what_is_no_etcd_is_said() -> None:
                 await Keys(client).get("/a")
 
 
+async def test_a_write_whose_answer_cannot_be_read_may_have_happened() -> None:
+    async with (
+        Fake(answer(200), answer(201, ["x"]), answer(404, "x")).serving() as server,
+        Client([server.url]) as client,
+    ):
+        for error in (OutcomeUnknown, OutcomeUnknown, InvalidAnswer):
+            with pytest.raises(error):
+                await Keys(client).set("/a", "1")
+
+
 async def test_half_a_surrogate_pair_is_the_replacement_character() -> None:
     body = b'{"action":"get","node":{"key":"/a","value":"\\ud83d\\ude00 \\udcff"}}'
     reply = (b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body), True)
