@@ -25,7 +25,6 @@ MAX_HEAD_BYTES = 1 << 20
 #: A connection that was idle for longer is not used again: the server may be closing it just now.
 MAX_IDLE_SECONDS = 5.0
 READ_BYTES = 1 << 18
-MAX_PORT = 65535
 
 # A host that vanished is noticed within half a minute, even by a watch that waits without a word.
 _KEEPALIVE = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 4))
@@ -67,8 +66,6 @@ class Connection:
             raise EndpointError(f'unsupported protocol scheme "{endpoint.scheme}"', sent=False)
         if not endpoint.host:
             raise EndpointError("http: no Host in request URL", sent=False)
-        if endpoint.port > MAX_PORT:
-            raise EndpointError(f"dial tcp: address {endpoint.port}: invalid port", sent=False, is_connection=True)
         name = (server_name or endpoint.host) if tls else None
         try:
             reader, writer = await asyncio.open_connection(
@@ -101,7 +98,8 @@ class Connection:
         except ssl.SSLError as error:
             # An alert about our certificate comes when the handshake is over for us: the request was never read.
             said = reason(error, self.endpoint.host)
-            raise EndpointError(said, sent=not said.startswith("remote error")) from None
+            sent = not said.startswith("remote error")
+            raise EndpointError(said, sent=sent, is_connection=True, is_tls=True) from None
         except OSError as error:
             raise EndpointError(f"read tcp: {_words(error)}", sent=True, is_connection=True) from None
         except HttpParserError as error:
@@ -178,7 +176,7 @@ def _refused(endpoint: Endpoint, error: Exception) -> EndpointError:
     """Go's words for a connection that did not come about."""
     host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
     if isinstance(error, ssl.SSLError):
-        return EndpointError(reason(error, endpoint.host), sent=False)
+        return EndpointError(reason(error, endpoint.host), sent=False, is_tls=True)
     if isinstance(error, (socket.gaierror, UnicodeError)):
         return EndpointError(f"dial tcp: lookup {endpoint.host}: no such host", sent=False, is_connection=True)
     assert isinstance(error, OSError)

@@ -55,12 +55,14 @@ class NoEndpoints(ClientError):
 
 
 class EndpointError(ClientError):
-    """One endpoint failed. `sent`: the request may have reached it. `is_connection`: the network's failure."""
+    """One endpoint failed. `sent`: the request may have reached it. `is_connection`: the network's failure.
+    `is_tls`: the endpoint is there, and one side refused the other's certificate or TLS."""
 
-    def __init__(self, message: str, *, sent: bool, is_connection: bool = False) -> None:
+    def __init__(self, message: str, *, sent: bool, is_connection: bool = False, is_tls: bool = False) -> None:
         super().__init__(message)
         self.sent = sent
         self.is_connection = is_connection
+        self.is_tls = is_tls
 
 
 class Interrupted(ClientError):
