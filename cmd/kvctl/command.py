@@ -29,6 +29,8 @@ BAD_CONNECTION = 2
 BAD_AUTHENTICATION = 3
 SERVER_ERROR = 4
 NOT_HEALTHY = 5
+# Beside the status of a command that kvctl runs: kvctl itself failed.
+OWN_FAILURE = 125
 
 DEFAULT_ENDPOINTS = "http://127.0.0.1:2379,http://127.0.0.1:4001"
 
@@ -45,7 +47,9 @@ class Failure(Exception):
 class Command(NamedTuple):
     """`usage` is what stands behind the name, as `<key> <value>`; `example` one or more whole command lines.
 
-    With `subcommands`, `run` and `flags` are not used.
+    With `subcommands`, `run` and `flags` are not used. `is_ours`: etcdctl has no such command, so flags may stand
+    anywhere in front of a `--`, and each error is one line. `runs_command`: it runs the command line behind the `--`
+    and returns its exit status, so that kvctl's own failures have a status apart.
     """
 
     run: Callable[[Context], Awaitable[int | None] | int | None] | None = None
@@ -54,6 +58,8 @@ class Command(NamedTuple):
     example: str = ""
     description: str = ""
     subcommands: tuple[Subcommand, ...] = ()
+    is_ours: bool = False
+    runs_command: bool = False
 
 
 class Subcommand(NamedTuple):
@@ -68,7 +74,7 @@ class Context:
     """What one run of a command is given, and what it prints through.
 
     `options` are the global flags, `flags` those of the command, `words` what is left, `raw` all that stood behind
-    the command's name.
+    the command's name; `command_line` is what stood behind a `--`, for commands that are ours.
     """
 
     def __init__(
@@ -78,12 +84,14 @@ class Context:
         words: Sequence[str],
         raw: Sequence[str],
         environment: Mapping[str, str],
+        command_line: Sequence[str] = (),
     ) -> None:
         self.options = options
         self.flags = flags
         self.words = tuple(words)
         self.raw = tuple(raw)
         self.environment = environment
+        self.command_line = tuple(command_line)
 
     @property
     def output(self) -> str:

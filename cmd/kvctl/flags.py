@@ -7,8 +7,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from kvstore.goflags import FALSE, TRUE, FlagError, take
+from kvstore.goflags import FlagError, take
 
+_TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
+_FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 _NUMBER = re.compile(r"([+-]?)(0[xX]|0[oO]|0[bB]|0)?(_?[0-9a-fA-F][0-9a-fA-F_]*)?")
 _DURATION = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}
@@ -125,14 +127,36 @@ def reorder(arguments: Sequence[str], flags: Sequence[Flag]) -> list[str]:
     return front + rest
 
 
+def arrange(arguments: Sequence[str], flags: Sequence[Flag]) -> tuple[list[str], list[str]]:
+    """Flags with their values and then words; and apart from them what stands behind the first `--`, untouched.
+
+    For the commands that etcdctl does not have: it knows which flags take a value.
+    """
+    is_switch = {name: flag.kind == SWITCH for flag in (*flags, HELP) for name in flag.spellings}
+    front: list[str] = []
+    words: list[str] = []
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        if argument == "--":
+            return front + words, rest
+        if len(argument) > 1 and argument.startswith("-"):
+            front.append(argument)
+            if rest and not is_switch.get(argument.removeprefix("-").removeprefix("-"), True):
+                front.append(rest.pop(0))
+        else:
+            words.append(argument)
+    return front + words, []
+
+
 def _invalid(name: str, text: str, why: str = "parse error") -> FlagError:
     return FlagError(f'invalid value "{text}" for flag -{name}: {why}')
 
 
 def _switch(name: str, text: str) -> bool:
-    if text in TRUE:
+    if text in _TRUE:
         return True
-    if text in FALSE:
+    if text in _FALSE:
         return False
     raise FlagError(f'invalid boolean value "{text}" for -{name}: parse error')
 

@@ -10,12 +10,21 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from kvctl.command import BAD_ARGUMENTS, BAD_AUTHENTICATION, SERVER_ERROR, Command, Context, Failure
-from kvctl.flags import TwoForms, Values, parse, reorder
+from kvctl.command import (
+    BAD_ARGUMENTS,
+    BAD_AUTHENTICATION,
+    NOT_HEALTHY,
+    OWN_FAILURE,
+    SERVER_ERROR,
+    Command,
+    Context,
+    Failure,
+)
+from kvctl.flags import TwoForms, Values, arrange, parse, reorder
 from kvctl.streams import OutputFailed, complain, put
 from kvctl.table import GLOBAL, VERSION_FLAG, find
 from kvstore.client import ClientError, InvalidTls
-from kvstore.client.document import TOO_DEEP
+from kvstore.client.response import TOO_DEEP
 from kvstore.goflags import FlagError
 from kvstore.version import VERSION
 
@@ -71,6 +80,8 @@ def _command(options: Values, arguments: list[str]) -> int:
     command = entry.load()
     if command.subcommands:
         return _subcommand(options, name, entry.summary, command, rest)
+    if command.is_ours:
+        return _run_ours(options, name, entry.summary, command, rest)
     return _run(options, name, entry.summary, command, rest)
 
 
@@ -109,6 +120,26 @@ def _run(options: Values, name: str, summary: str, command: Command, raw: list[s
         return SERVER_ERROR
     except RecursionError:  # of a printed tree; the client has its own words for one that it cannot read
         raise Failure(f"Error:  {TOO_DEEP}", SERVER_ERROR) from None
+
+
+def _run_ours(options: Values, name: str, summary: str, command: Command, raw: list[str]) -> int:
+    """As `_run`, for what etcdctl does not have: each error is one line, and never has the status of a command."""
+    try:
+        words, command_line = arrange(raw, command.flags)
+        flags = parse(words, command.flags)
+        if flags.switch("help"):
+            put(_help(name, summary, command) + "\n")
+            return 0
+        return _finish(command, Context(options, flags, words, raw, os.environ, command_line))
+    except FlagError as error:
+        failure = Failure(f"{error}; see kvctl help {name}")
+    except ClientError as error:
+        status = BAD_ARGUMENTS if isinstance(error, InvalidTls) else SERVER_ERROR
+        failure = Failure(str(error).strip().replace("\n", ""), status)
+    except Failure as error:
+        failure = error
+    status = OWN_FAILURE if command.runs_command and failure.status <= NOT_HEALTHY else failure.status
+    raise Failure(f"kvctl: {failure}", status)
 
 
 def _finish(command: Command, context: Context) -> int:
