@@ -11,7 +11,6 @@ unexpected is a `WireError`. Integers are unsigned 64-bit. It knows nothing of s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import product
 from typing import Any, NamedTuple, TypeAlias, cast, get_type_hints
 
 import msgpack
@@ -22,7 +21,6 @@ from kvstore.raft.types import (
     Change,
     Configuration,
     Entry,
-    EntryKind,
     HeartbeatRequest,
     HeartbeatResponse,
     Message,
@@ -41,12 +39,8 @@ from kvstore.store.operations import OPERATIONS, Operation
 #: Version of everything a member says to another one; members of different versions refuse each other.
 PEER_VERSION = 1
 
-#: Limit of one frame (an append of `max_append_bytes` with one oversized entry fits well within).
+#: Limit of nesting and of one frame (an append of `max_append_bytes` with one oversized entry fits well within).
 MAX_FRAME_BYTES = 64 << 20
-
-#: What is longer is walked over before anything is made of it: each array that is announced takes its memory at once,
-#: also where its items never follow, and arrays within arrays multiply.
-LONGEST_UNWALKED = 512
 
 
 class WireError(Exception):
@@ -242,7 +236,6 @@ _MESSAGES: dict[int, type] = dict(
 )
 _MESSAGE_TAGS = {kind: tag for tag, kind in _MESSAGES.items()}
 _APPEND = _MESSAGE_TAGS[AppendRequest]
-_KEYED = frozenset(kind for kind in OPERATIONS if "key" in kind._fields)
 #: The length of the time that a leader puts in front of a command.
 TIME_BYTES = 8
 
@@ -258,28 +251,11 @@ pack: Callable[[Any], bytes] = _packer.pack
 
 
 def unpack(encoded: bytes) -> Any:
-    """One msgpack object without maps, arrays as tuples; what it takes is in proportion to what there is. Raises
-    WireError."""
+    """One msgpack object, arrays as tuples. Raises WireError."""
     try:
-        if len(encoded) > LONGEST_UNWALKED:
-            _walk(encoded)
-        return msgpack.unpackb(encoded, use_list=False, object_hook=_refuse_map)
+        return msgpack.unpackb(encoded, use_list=False, strict_map_key=True)
     except Exception as problem:  # msgpack raises half a dozen kinds, ValueError and RecursionError among them
         raise WireError(f"not msgpack: {problem}") from None
-
-
-def _walk(encoded: bytes) -> None:
-    """Raises OutOfData where something was announced and is not there, in the first two objects; msgpack's own limit
-    of nesting holds."""
-    walker = msgpack.Unpacker(max_buffer_size=len(encoded))
-    walker.feed(encoded)
-    walker.skip()
-    if walker.tell() < len(encoded):
-        walker.skip()
-
-
-def _refuse_map(found: object) -> None:
-    raise WireError("a map")
 
 
 # --- checks, one for each type that a field can have ------------------------------------------------------------
@@ -289,13 +265,13 @@ def _refuse(what: str, value: object) -> WireError:
     return WireError(f"expected {what}, got {type(value).__name__}")
 
 
-def check_number(value: Any) -> int:
+def _number(value: Any) -> int:
     if type(value) is not int or value < 0:
         raise _refuse("a number", value)
     return value
 
 
-def check_flag(value: Any) -> bool:
+def _flag(value: Any) -> bool:
     if type(value) is not bool:
         raise _refuse("a boolean", value)
     return value
@@ -327,8 +303,8 @@ def _many(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda value: tuple([check(item) for item in _array(value)])
 
 
-def check_numbers(value: Any) -> frozenset[int]:
-    return frozenset([check_number(item) for item in _array(value)])
+def _members(value: Any) -> frozenset[int]:
+    return frozenset([_number(item) for item in _array(value)])
 
 
 def _entries(value: Any) -> tuple[Entry, ...]:
@@ -345,35 +321,14 @@ def _entries(value: Any) -> tuple[Entry, ...]:
     return entries
 
 
-def checker_of(kind: type) -> Callable[[Any], Any]:
+def _record(kind: type) -> Callable[[Any], Any]:
     """A check for a NamedTuple, made from the types of its fields."""
-    hints = get_type_hints(kind).values()
-    if _PLAIN.keys() >= set(hints):
-        return _plain_record(kind, [_PLAIN[hint] for hint in hints])
-    checks = [_CHECKS[hint] for hint in hints]
+    checks = [_CHECKS[hint] for hint in get_type_hints(kind).values()]
 
     def check(value: Any) -> Any:
         if type(value) is not tuple or len(value) != len(checks):
             raise _refuse(kind.__name__, value)
         return kind(*[check(item) for check, item in zip(checks, value, strict=True)])
-
-    return check
-
-
-def _plain_record(kind: type, fields: Sequence[tuple[type, ...]]) -> Callable[[Any], Any]:
-    """The same where no field has parts: the types of all are looked up at once, since this is done for each write."""
-    signatures = frozenset(product(*fields))
-    numbers = [at for at, types in enumerate(fields) if int in types]
-    make: Callable[[Any], Any] = kind._make  # type: ignore[attr-defined]  # it is a NamedTuple
-
-    def check(value: Any) -> Any:
-        if type(value) is not tuple or tuple(map(type, value)) not in signatures:
-            raise _refuse(kind.__name__, value)
-        for at in numbers:
-            number = value[at]
-            if number is not None and number < 0:
-                raise _refuse(kind.__name__, value)
-        return make(value)
 
     return check
 
@@ -384,33 +339,24 @@ def _by_tag(checks: dict[int, Callable[[Any], Any]], tag: Any) -> Callable[[Any]
     return checks[tag]
 
 
-#: The types of fields without parts.
-_PLAIN: dict[Any, tuple[type, ...]] = {
-    int: (int,),
-    bool: (bool,),
-    bytes: (bytes,),
-    str: (str,),
-    int | None: (int, type(None)),
-    bytes | None: (bytes, type(None)),
-}
 _CHECKS: dict[Any, Callable[[Any], Any]] = {
-    int: check_number,
-    bool: check_flag,
+    int: _number,
+    bool: _flag,
     bytes: _octets,
     str: _text,
-    int | None: _optional(check_number),
+    int | None: _optional(_number),
     bytes | None: _optional(_octets),
-    frozenset[int]: check_numbers,
+    frozenset[int]: _members,
     tuple[bytes, ...]: _many(_octets),
     tuple[bytes, ...] | None: _optional(_many(_octets)),
     tuple[str, ...]: _many(_text),
     tuple[Entry, ...]: _entries,
 }
-_CHECKS[Configuration] = checker_of(Configuration)
-_CHECKS[SnapshotMeta] = checker_of(SnapshotMeta)
-_CHECKS[Change] = checker_of(Change)
+_CHECKS[Configuration] = _record(Configuration)
+_CHECKS[SnapshotMeta] = _record(SnapshotMeta)
+_CHECKS[Change] = _record(Change)
 _CHECKS[tuple[Change, ...]] = _many(_CHECKS[Change])
-_COMMAND_CHECKS = {tag: checker_of(kind) for tag, kind in _COMMANDS.items()}
+_COMMAND_CHECKS = {tag: _record(kind) for tag, kind in _COMMANDS.items()}
 _GUARDABLE = {tag: check for tag, check in _COMMAND_CHECKS.items() if tag not in (64, 65)}
 
 
@@ -418,12 +364,12 @@ def _guarded(value: Any) -> Guarded:
     if len(value) != 4:
         raise _refuse("a guarded command", value)
     revision, no_directory, tag, fields = value
-    return Guarded(check_number(revision), check_flag(no_directory), _by_tag(_GUARDABLE, tag)(fields))
+    return Guarded(_number(revision), _flag(no_directory), _by_tag(_GUARDABLE, tag)(fields))
 
 
 _COMMAND_CHECKS[_GUARDED] = _guarded
-_MESSAGE_CHECKS = {tag: checker_of(kind) for tag, kind in _MESSAGES.items()}
-_CHANGE_CHECK = checker_of(MembershipChange)
+_MESSAGE_CHECKS = {tag: _record(kind) for tag, kind in _MESSAGES.items()}
+_CHANGE_CHECK = _record(MembershipChange)
 
 
 # --- commands ---------------------------------------------------------------------------------------------------
@@ -450,32 +396,10 @@ def time_of(payload: bytes) -> int:
 
 def unpack_command(payload: bytes) -> Logged:
     """A COMMAND payload as `stamp` made it. Raises WireError."""
-    return Logged(time_of(payload), *_unpack_command(payload[TIME_BYTES:]))
-
-
-def _unpack_command(command: bytes) -> tuple[int, Command]:
-    """Request and command, as `pack_command` made it."""
-    fields = unpack(command)
+    fields = unpack(payload[TIME_BYTES:])
     if type(fields) is not tuple or len(fields) < 2:
         raise _refuse("a command", fields)
-    return check_number(fields[1]), _by_tag(_COMMAND_CHECKS, fields[0])(fields[2:])
-
-
-def _check_proposal(kind: int, payload: bytes) -> None:
-    """Raises WireError for what another member wants appended and nobody could apply: it would stop every member
-    that has it in its log."""
-    if kind == EntryKind.CONFIGURATION:
-        unpack_change(payload)
-        return
-    if kind != EntryKind.COMMAND:
-        raise _refuse("a known kind of entry", kind)
-    _, command = _unpack_command(payload)
-    if type(command) is Guarded:
-        command = command.command
-    if type(command) in _KEYED:
-        key: bytes = command.key  # type: ignore[union-attr]  # `_KEYED` says it
-        if key != b"/" and (key[:1] != b"/" or key[-1:] == b"/" or b"//" in key):
-            raise _refuse("a canonical key", key)
+    return Logged(time_of(payload), _number(fields[1]), _by_tag(_COMMAND_CHECKS, fields[0])(fields[2:]))
 
 
 def pack_change(change: MembershipChange) -> bytes:
@@ -511,10 +435,8 @@ class MessagePacker:
 
 def unpack_message(frame: bytes) -> PeerMessage:
     """The inverse of `MessagePacker.pack`. Raises WireError."""
-    unpacker = msgpack.Unpacker(use_list=False, object_hook=_refuse_map, max_buffer_size=len(frame) or 1)
+    unpacker = msgpack.Unpacker(use_list=False, strict_map_key=True, max_buffer_size=MAX_FRAME_BYTES)
     try:
-        if len(frame) > LONGEST_UNWALKED:
-            _walk(frame)
         unpacker.feed(frame)
         fields = unpacker.unpack()
         tag = fields[0]
@@ -528,8 +450,4 @@ def unpack_message(frame: bytes) -> PeerMessage:
         if len(fields) != 7:
             raise _refuse("an AppendRequest", fields)
         fields = (*fields[:6], entries, fields[6])
-    message = cast(PeerMessage, _by_tag(_MESSAGE_CHECKS, tag)(fields[1:]))
-    if type(message) is ProposeRequest:
-        for payload in message.payloads:
-            _check_proposal(message.kind, payload)
-    return message
+    return cast(PeerMessage, _by_tag(_MESSAGE_CHECKS, tag)(fields[1:]))

@@ -47,6 +47,13 @@ TABLE = (
     Entry("auth", "kvctl.auth:AUTH", "overall auth controls"),
     Entry("certs", "kvctl.certs:CERTS", "make an authority and certificates for servers, clients and peers"),
     Entry("import", "kvctl.import_tree:IMPORT", "import a snapshot to a cluster"),
+    Entry("exec", "kvctl.containers.exec:EXEC", "run a command with keys in its environment"),
+    Entry("env", "kvctl.containers.env:ENV", "print keys as environment variables"),
+    Entry("render", "kvctl.containers.render:RENDER", "fill templates with keys and replace files"),
+    Entry("wait", "kvctl.containers.wait:WAIT", "wait until a key exists, or has a value"),
+    Entry("register", "kvctl.containers.register:REGISTER", "keep a service announced while it lives"),
+    Entry("lock", "kvctl.containers.lock:LOCK", "run a command while holding a lock"),
+    Entry("semaphore", "kvctl.containers.semaphore:SEMAPHORE", "run a command on at most so many machines at once"),
     Entry("completion", "kvctl.completion:COMPLETION", "print a script that completes commands and flags in a shell"),
 )
 
