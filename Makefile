@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help run cluster check lock-check test sim bench conformance differential test-patroni clean
+.PHONY: help run cluster check lock-check test sim fuzz fuzz-guided bench conformance differential test-patroni clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,11 +28,13 @@ run: $(READY)  ## serve a single member on 127.0.0.1:2379, data in run/default
 cluster: $(READY)  ## serve three members on 127.0.0.1:2379, :22379 and :32379, data in run/cluster; TLS=1: mutual TLS
 	@exec $(BIN)/python -m tests.cluster $(if $(TLS),--tls)
 
-check: $(READY) lock-check  ## ruff, mypy, layering, pinned versions
+check: $(READY) lock-check  ## ruff, mypy, layering, bandit, pinned versions, audit of packages
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy --no-error-summary
 	@found=$$($(BIN)/lint-imports --no-logo 2>&1) || { echo "$$found"; exit 1; }
+	@$(BIN)/bandit --quiet --configfile pyproject.toml --recursive kvstore cmd
+	@$(BIN)/python -m tests.audit
 
 lock-check: $(READY)
 	@missing=$$($(BIN)/pip freeze --exclude-editable | grep -vixFf constraints.txt) || true; \
@@ -43,6 +45,13 @@ test: $(READY)  ## all tests
 
 sim: $(READY)  ## 1,000 seeds of whole clusters in the simulator; one again: ARGS='--seed 7'
 	@exec $(BIN)/python -m tests.sim $(ARGS)
+
+fuzz: $(READY)  ## a million mutated inputs for all that reads what others send; other ones: ARGS='--seed 7'
+	@exec $(BIN)/python -m tests.fuzz $(ARGS)
+
+fuzz-guided: $(READY)  ## the same, guided by coverage (atheris), a minute: ARGS='message'; longer: FUZZ_SECONDS=600
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check -e '.[fuzz]'
+	@exec $(BIN)/python -m tests.fuzz.guided $(ARGS)
 
 conformance: $(READY)  ## replay etcd's recordings against ours
 	@exec $(BIN)/pytest tests/conformance $(ARGS)

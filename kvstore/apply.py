@@ -11,13 +11,13 @@ from typing import TypeAlias, cast, get_args
 
 from kvstore.auth import Auth, AuthChanged, AuthCommand, AuthError, AuthOutcome, DirectoryNotAllowed
 from kvstore.membership import Membership, MembershipError
-from kvstore.store.errors import StoreError
+from kvstore.store.errors import StoreError, UnreadableSnapshot
 from kvstore.store.events import Event
 from kvstore.store.frozen import Frozen
 from kvstore.store.history import HISTORY_BYTES
 from kvstore.store.operations import OPERATIONS, Expire, Operation, Update
 from kvstore.store.store import Store
-from kvstore.wire import Command, Guarded, Publish, UpdateMember, WireError, pack, unpack
+from kvstore.wire import Command, Guarded, Publish, UpdateMember, WireError, check_number, pack, unpack
 
 #: The layout of a snapshot's chunks; a member refuses a snapshot of a layout that it does not know.
 SNAPSHOT_VERSION = 1
@@ -79,14 +79,23 @@ class StateMachine:
     @classmethod
     def restore(cls, chunks: Iterable[bytes], history_limit: int, history_bytes: int = HISTORY_BYTES) -> StateMachine:
         """The inverse of `FrozenMachine.chunks`. Raises WireError."""
-        rest = iter(chunks)
+        try:
+            return cls._restore(iter(chunks), history_limit, history_bytes)
+        except UnreadableSnapshot as problem:
+            raise WireError(f"a snapshot: {problem}") from None
+        except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as problem:
+            # Its checksums hold and its contents do not: what exactly is wrong with them, helps nobody.
+            raise WireError(f"a snapshot that holds something else: {type(problem).__name__}: {problem}") from None
+
+    @classmethod
+    def _restore(cls, rest: Iterator[bytes], history_limit: int, history_bytes: int) -> StateMachine:
         head = unpack(next(rest, b""))
         if type(head) is not tuple or len(head) != 4:
             raise WireError("a snapshot does not begin with its version")
         if head[0] != SNAPSHOT_VERSION:
             raise WireError(f"a snapshot of layout {head[0]}; this version knows {SNAPSHOT_VERSION}")
         store = Store.restore((unpack(chunk) for chunk in rest), history_limit, history_bytes)
-        return cls(store, Membership.restore(head[1]), Auth.restore(head[2]), head[3])
+        return cls(store, Membership.restore(head[1]), Auth.restore(head[2]), check_number(head[3]))
 
     def adopt(self, restored: StateMachine) -> None:
         """Goes on from a state that came from the leader; watchers live on (see Store.adopt)."""

@@ -20,6 +20,9 @@ from kvstore.wire import (
     SwitchAuth,
     UpdateRole,
     UpdateUser,
+    check_flag,
+    check_number,
+    checker_of,
 )
 
 ROOT = b"root"  # the user that must exist while auth is on, and the role that may do everything
@@ -134,6 +137,10 @@ class Role(NamedTuple):
     name: bytes
     read: Listed
     write: Listed
+
+
+_check_user = checker_of(User)
+_check_role = checker_of(Role)
 
 
 class UserChange(NamedTuple):
@@ -323,11 +330,12 @@ class Auth:
 
     @classmethod
     def restore(cls, frozen: tuple[Any, ...]) -> Auth:
-        """The inverse of `freeze`."""
+        """The inverse of `freeze`. Raises WireError, TypeError and ValueError for what is none."""
         auth = cls()
-        auth.revision, auth.enabled, users, roles = frozen
-        auth._users = {user[0]: User._make(user) for user in users}
-        auth._roles = {role[0]: Role._make(role) for role in roles}
+        revision, enabled, users, roles = frozen
+        auth.revision, auth.enabled = check_number(revision), check_flag(enabled)
+        auth._users = {user.name: user for user in map(_check_user, users)}
+        auth._roles = {role.name: role for role in map(_check_role, roles)}
         return auth
 
     def adopt(self, restored: Auth) -> None:

@@ -27,6 +27,8 @@ AUTHORITY_DAYS = 3650
 LEAF_DAYS = 365
 CRL_DAYS = 365
 MAX_NAME = 64  # characters of a common name: X.520's limit
+#: What `cryptography` raises for a certificate that OpenSSL may have let pass, perhaps only once it is looked at.
+UNREADABLE = (ValueError, x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType)
 #: How far the clocks of two machines may be apart before a fresh certificate counts as not yet valid.
 CLOCK_SKEW = timedelta(minutes=5)
 
@@ -83,10 +85,7 @@ def issue(
     key = _new_key()
     builder = _builder(_subject(name), by.certificate.subject, key, days, start, by.certificate.not_valid_after_utc)
     builder = _leaf(builder, hosts, usage)
-    parent = by.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-    builder = builder.add_extension(
-        x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(parent), critical=False
-    )
+    builder = builder.add_extension(_identifier(by), critical=False)
     return Issued(builder.sign(by.key, hashes.SHA256()), key)
 
 
@@ -104,6 +103,7 @@ def revocation_list(by: Issued, serials: Iterable[int], days: float = CRL_DAYS, 
     begin = start or datetime.now(UTC)
     builder = x509.CertificateRevocationListBuilder().issuer_name(by.certificate.subject)
     builder = builder.last_update(begin - CLOCK_SKEW).next_update(begin + timedelta(days=days))
+    builder = builder.add_extension(_identifier(by), critical=False)
     for serial in serials:
         revoked = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(begin - CLOCK_SKEW)
         builder = builder.add_revoked_certificate(revoked.build())
@@ -160,6 +160,12 @@ def revoked_serials(crl_pem: bytes) -> list[int]:
 
 
 # --- the parts ----------------------------------------------------------------------------------------------------
+
+
+def _identifier(by: Issued) -> x509.AuthorityKeyIdentifier:
+    """Tells authorities of one name apart, such as an old and a new one."""
+    own = by.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
 
 
 def _new_key() -> ec.EllipticCurvePrivateKey:

@@ -3,8 +3,8 @@
 What a request leaves behind (entries, events, nodes) holds no cycles, and there are hundreds of thousands of it. By its
 defaults the collector walks over all that again and again: a tenth of a busy member's time, and pauses of tens of
 milliseconds. Here it looks at new objects only, and at everything in a quiet moment now and then, or once a great many
-have outlived their first look: requests that cannot be parsed do leave cycles, and whoever sends only such must not
-fill the memory. Knows no server.
+have outlived their first look: whoever found a request that leaves a cycle must not fill the memory with it. Knows no
+server.
 """
 
 from __future__ import annotations

@@ -6,6 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+#: What ParseBool reads.
+TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
+FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
+
 
 class FlagError(ValueError):
     """A command line that cannot be read; one line, Go's."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from kvstore.raft.types import Change, ChangeKind, Configuration
 from kvstore.settings import MAX_MEMBERS
-from kvstore.wire import MembershipChange, Publish, UpdateMember
+from kvstore.wire import MembershipChange, Publish, UpdateMember, check_numbers, checker_of
 
 
 class Member(NamedTuple):
@@ -23,6 +23,9 @@ class Member(NamedTuple):
     name: str
     peer_urls: tuple[str, ...]
     client_urls: tuple[str, ...] = ()
+
+
+_check_member = checker_of(Member)
 
 
 class MembershipError(Exception):
@@ -66,13 +69,13 @@ def member_id(peer_urls: Iterable[str], token: str, added_at: int | None = None)
     """The id of a member: etcd's, a digest of its sorted peer URLs, the cluster's token and, for a member that
     was added later, the second in which that happened (so that an id is never used twice)."""
     text = "".join(sorted(peer_urls)) + token + ("" if added_at is None else str(added_at))
-    return int.from_bytes(sha1(text.encode()).digest()[:8], "big")
+    return int.from_bytes(sha1(text.encode(), usedforsecurity=False).digest()[:8], "big")
 
 
 def cluster_id(member_ids: Iterable[int]) -> int:
     """The id of a cluster: etcd's, a digest of the ids of its first members."""
     octets = b"".join(member.to_bytes(8, "big") for member in sorted(member_ids))
-    return int.from_bytes(sha1(octets).digest()[:8], "big")
+    return int.from_bytes(sha1(octets, usedforsecurity=False).digest()[:8], "big")
 
 
 class Membership:
@@ -171,6 +174,6 @@ class Membership:
 
     @classmethod
     def restore(cls, frozen: tuple[Any, ...]) -> Membership:
-        """The inverse of `freeze`."""
+        """The inverse of `freeze`. Raises WireError, TypeError and ValueError for what is none."""
         members, removed = frozen
-        return cls((Member._make(member) for member in members), removed)
+        return cls(map(_check_member, members), check_numbers(removed))

@@ -129,7 +129,7 @@ class Node:
         self._clock = clock
         self._options = options
         self._proposals = Proposals(options.max_proposals, options.max_proposal_bytes)
-        self._next_request = random.getrandbits(63)
+        self._next_request = random.getrandbits(63)  # nosec B311  # numbers our requests, and keeps no secret
         self._applied_term = snapshot.term if snapshot else 0
         self._snapshot_index = snapshot.index if snapshot else 0
         self._snapshot_size = 0  # of all entries up to the last snapshot, from the log's own zero

@@ -55,7 +55,6 @@ from kvstore.wire import (
     PeerMessage,
     Publish,
     UpdateMember,
-    WireError,
 )
 
 #: One heartbeat is so many ticks. A finer tick than the heartbeat lets a lost leader be replaced sooner.
@@ -69,6 +68,8 @@ GRACE_SECONDS = 5.0
 #: What a command needs beside the body: its key comes in a request line of at most 1 MiB.
 COMMAND_ROOM_BYTES = 2 << 20
 PEER_ACCEPT_QUEUE = 100
+#: Members that said hello, that this one does not know and that were not removed: remembered, and dialled if they ask.
+MAX_STRANGERS = 16
 #: Files that clients never get: the log, snapshots, listeners, and two connections to each peer and those that retry.
 RESERVED_FILES = 100
 #: Python's default of 5 ms is how long a bulk thread could keep the event loop waiting for the interpreter.
@@ -102,6 +103,7 @@ class Server:
         self._at_turn_end: list[Callable[[], None]] = []
         self._https: list[Http] = []
         self._peer_listeners: list[Listener] = []
+        self._meeting: set[int] = set()  # whose first hello is not on the disk yet
         self._started = time.time_ns()
         identity = opened.identity
         self.cluster_id = identity.cluster_id
@@ -246,15 +248,35 @@ class Server:
 
     # --- for the transport ----------------------------------------------------------------------------------------
 
-    def examine(self, hello: Hello) -> Verdict:
-        if hello.sender in self.membership.removed and hello.sender not in self.node.raft.members:
-            return Verdict.REMOVED
-        try:
-            known = self._opened.folder.pin(hello.sender, hello.incarnation)
-        except StorageError as problem:
-            self._stop(str(problem))
-            raise WireError("it cannot be remembered who this is") from None
-        return Verdict.WELCOME if known else Verdict.DISK
+    def examine(self, hello: Hello, done: Callable[[Verdict], None]) -> None:
+        """Whoever is met for the first time is remembered on the disk before it is welcomed, for a member that lost its
+        disk has forgotten its votes. The log lane does that, as it syncs what else must be promised."""
+        sender, incarnation = hello.sender, hello.incarnation
+        if sender in self.membership.removed and sender not in self.node.raft.members:
+            done(Verdict.REMOVED)
+            return
+        folder = self._opened.folder
+        known = folder.pins.get(sender)
+        if known is not None:
+            done(Verdict.WELCOME if known == incarnation else Verdict.DISK)
+        elif self._is_stranger(sender) and self._strangers_met() >= MAX_STRANGERS:
+            done(Verdict.STRANGER)
+        else:
+            self._meeting.add(sender)
+
+            def met(is_same: bool) -> None:
+                self._meeting.discard(sender)
+                done(Verdict.WELCOME if is_same else Verdict.DISK)
+
+            self._lanes.log(partial(folder.pin, sender, incarnation), met)
+
+    def _is_stranger(self, member: int) -> bool:
+        """Whether this member knows nothing of it: one of the two may be behind, or it is none."""
+        return member not in self.membership.members and member not in self.node.raft.members
+
+    def _strangers_met(self) -> int:
+        met = self._opened.folder.pins.keys() | self._meeting
+        return sum(self._is_stranger(member) for member in met - self.membership.removed)
 
     def received(self, message: PeerMessage) -> None:
         try:

@@ -15,7 +15,7 @@ import contextlib
 import socket
 import ssl
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 from urllib.parse import urlsplit
@@ -23,7 +23,8 @@ from urllib.parse import urlsplit
 from kvstore import logs
 from kvstore.membership import Membership
 from kvstore.raft.types import Configuration
-from kvstore.tls.refusals import reason
+from kvstore.storage.layout import INCARNATION_BYTES
+from kvstore.tls.refusals import Refusals, reason
 from kvstore.tls.sides import Refused
 from kvstore.traffic import Traffic
 from kvstore.wire import (
@@ -45,6 +46,9 @@ PREAMBLE = b"\x00kvraft\n"  # a byte that no method begins with, so that it cann
 #: Bytes waiting for one member; beyond that its messages are dropped, which raft takes for a lossy network.
 MAX_BACKLOG_BYTES = 64 << 20
 MAX_HELLO_BYTES = 4096
+#: Accepted connections that have not said yet who they are. One more ends the oldest, so that those who only knock do
+#: not keep out those who come in.
+MAX_KNOCKING = 128
 HANDSHAKE_SECONDS = 5.0
 DIAL_SECONDS = 2.0
 FIRST_PAUSE = 0.02
@@ -70,6 +74,7 @@ class Verdict(StrEnum):
     MEMBER = "member"  # meant for another member
     REMOVED = "removed"  # was removed from the cluster
     DISK = "disk"  # known with another data folder
+    STRANGER = "stranger"  # no member that is known, and too many of those were met already
 
 
 class Hello(NamedTuple):
@@ -84,7 +89,8 @@ class Hello(NamedTuple):
 class Receiver(Protocol):
     """Who gets what arrives; all calls come on the event loop."""
 
-    def examine(self, hello: Hello) -> Verdict: ...
+    def examine(self, hello: Hello, done: Callable[[Verdict], None]) -> None:
+        """`done` is called at once, or when the disk has noted who this is."""
 
     def received(self, message: PeerMessage) -> None: ...
 
@@ -101,7 +107,7 @@ class FrameSplitter:
         self.limit = limit
         self._buffer = bytearray()
 
-    def feed(self, octets: bytes) -> Iterator[bytes]:
+    def feed(self, octets: bytes) -> Generator[bytes, None, None]:
         buffer = self._buffer
         buffer += octets
         start = 0
@@ -143,7 +149,7 @@ class Acceptor(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)  # uvloop's do not inherit from it
         self._socket = transport
-        self._peers.accepted.add(self)
+        self._peers.knocks(self)
         _set_options(transport)
         self._deadline = asyncio.get_running_loop().call_later(HANDSHAKE_SECONDS, transport.abort)
 
@@ -157,39 +163,52 @@ class Acceptor(asyncio.Protocol):
                 return
             octets = self._begin[len(PREAMBLE) :]
             self._splitter = FrameSplitter(MAX_HELLO_BYTES)
+        self._read(octets)
+
+    def _read(self, octets: bytes) -> None:
+        assert self._splitter is not None
         try:
-            for payload in self._splitter.feed(octets):
-                if self.member is not None:
-                    self._peers.deliver(self.member, payload)
-                elif not self._greet(payload):
+            frames = self._splitter.feed(octets)
+            for payload in frames:
+                if self.member is None:
+                    frames.close()  # the rest waits for the verdict
+                    self._examine(_hello(unpack(payload)))
                     return
+                self._peers.deliver(self.member, payload)
         except WireError as problem:
-            log.warning("a peer sent what cannot be read; its connection is closed", peer=self._address(), why=problem)
+            self._peers.nonsense.tell(
+                f"it sent what cannot be read: {problem}", self._socket.get_extra_info("peername")
+            )
             self._socket.abort()
 
     def _hand_over(self) -> None:
         """It is HTTP: the next protocol gets the connection and what was read of it."""
         self._deadline.cancel()
-        self._peers.accepted.discard(self)
+        self._peers.hands_over(self)
         protocol = self._http()
         self._socket.set_protocol(protocol)
         protocol.connection_made(self._socket)
         cast(asyncio.Protocol, protocol).data_received(self._begin)
 
-    def _greet(self, payload: bytes) -> bool:
-        fields = unpack(payload)
-        hello = _hello(fields)
-        verdict = self._peers.examine(hello, self._address())
+    def _examine(self, hello: Hello) -> None:
+        """Nothing more is read until the verdict is there."""
+        self._socket.pause_reading()
+        self._peers.examine(hello, self._address(), lambda verdict: self._greet(hello, verdict))
+
+    def _greet(self, hello: Hello, verdict: Verdict) -> None:
+        if self._socket.is_closing():
+            return
         self._socket.write(frame(pack(verdict.value)))
         if verdict is not Verdict.WELCOME:
             self._socket.close()
-            return False
+            return
         self._deadline.cancel()
         assert self._splitter is not None
         self._splitter.limit = MAX_FRAME_BYTES
         self.member = hello.sender
         self._peers.joined(self, hello.urls)
-        return True
+        self._socket.resume_reading()
+        self._read(b"")  # what came right behind the hello
 
     def _address(self) -> str:
         name = self._socket.get_extra_info("peername")
@@ -209,6 +228,8 @@ def _hello(fields: object) -> Hello:
     hello = Hello(*fields)
     if [type(field) for field in hello] != [int, int, int, int, bytes, tuple] or {*map(type, hello.urls)} - {str}:
         raise WireError("not a hello")
+    if min(hello[:4]) < 0 or len(hello.incarnation) != INCARNATION_BYTES:
+        raise WireError("a hello with an id or an incarnation that is none")
     return hello
 
 
@@ -398,8 +419,8 @@ class _Address(NamedTuple):
 
 def _address(url: str) -> _Address:
     """Of a URL that has no host and port that can be dialled, what certainly fails."""
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         return _Address(parts.hostname or "", parts.port or 0, parts.scheme == "https")
     except ValueError:
         return _Address("", 0, False)
@@ -420,7 +441,8 @@ class PeerTransport:
         self.traffic = Traffic()
         self._links: dict[int, Link] = {}
         self._streams: dict[int, Acceptor] = {}  # accepted and welcomed, by member
-        self.accepted: set[Acceptor] = set()
+        self._knocking: dict[Acceptor, None] = {}  # accepted and not welcomed, the oldest first
+        self.nonsense = Refusals("peer", "peer")
         self._refusals_logged: set[tuple[int, Verdict]] = set()
 
     def send(self, message: PeerMessage) -> None:
@@ -481,15 +503,32 @@ class PeerTransport:
 
     # --- for accepted connections -----------------------------------------------------------------------------------
 
-    def examine(self, hello: Hello, address: str) -> Verdict:
+    def knocks(self, stream: Acceptor) -> None:
+        if len(self._knocking) >= MAX_KNOCKING:
+            oldest = next(iter(self._knocking))
+            del self._knocking[oldest]
+            oldest.close()
+        self._knocking[stream] = None
+
+    def hands_over(self, stream: Acceptor) -> None:
+        """It is not a peer's."""
+        self._knocking.pop(stream, None)
+
+    def examine(self, hello: Hello, address: str, done: Callable[[Verdict], None]) -> None:
+        def judged(verdict: Verdict) -> None:
+            self._note(hello, verdict, address)
+            done(verdict)
+
         if hello.version != PEER_VERSION:
-            verdict = Verdict.VERSION
+            judged(Verdict.VERSION)
         elif hello.cluster != self._cluster:
-            verdict = Verdict.CLUSTER
+            judged(Verdict.CLUSTER)
         elif hello.to != self._member:
-            verdict = Verdict.MEMBER
+            judged(Verdict.MEMBER)
         else:
-            verdict = self._receiver.examine(hello)
+            self._receiver.examine(hello, judged)
+
+    def _note(self, hello: Hello, verdict: Verdict, address: str) -> None:
         if verdict is not Verdict.WELCOME and (hello.sender, verdict) not in self._refusals_logged:
             if len(self._refusals_logged) < 1000:
                 self._refusals_logged.add((hello.sender, verdict))
@@ -501,11 +540,11 @@ class PeerTransport:
                 cluster=f"{hello.cluster:x}",
                 version=hello.version,
             )
-        return verdict
 
     def joined(self, stream: Acceptor, urls: tuple[str, ...]) -> None:
         """Whoever speaks to us must be answered, also when we are too far behind to know it as a member."""
         assert stream.member is not None
+        self._knocking.pop(stream, None)
         if urls and stream.member not in self._links:
             self._link(stream.member, urls)
         older = self._streams.get(stream.member)
@@ -515,7 +554,7 @@ class PeerTransport:
             older.close()
 
     def left(self, stream: Acceptor) -> None:
-        self.accepted.discard(stream)
+        self._knocking.pop(stream, None)
         if stream.member is not None and not stream.replaced:
             self._streams.pop(stream.member, None)
             self.traffic.lost(stream.member)
@@ -532,8 +571,9 @@ class PeerTransport:
         for link in list(self._links.values()):
             await link.close()
         self._links.clear()
-        for stream in list(self.accepted):
+        for stream in (*self._knocking, *self._streams.values()):
             stream.close()
+        self.nonsense.close()
 
 
 def _set_options(transport: asyncio.Transport) -> None:

@@ -11,6 +11,7 @@ unexpected is a `WireError`. Integers are unsigned 64-bit. It knows nothing of s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import product
 from typing import Any, NamedTuple, TypeAlias, cast, get_type_hints
 
 import msgpack
@@ -21,6 +22,7 @@ from kvstore.raft.types import (
     Change,
     Configuration,
     Entry,
+    EntryKind,
     HeartbeatRequest,
     HeartbeatResponse,
     Message,
@@ -39,8 +41,12 @@ from kvstore.store.operations import OPERATIONS, Operation
 #: Version of everything a member says to another one; members of different versions refuse each other.
 PEER_VERSION = 1
 
-#: Limit of nesting and of one frame (an append of `max_append_bytes` with one oversized entry fits well within).
+#: Limit of one frame (an append of `max_append_bytes` with one oversized entry fits well within).
 MAX_FRAME_BYTES = 64 << 20
+
+#: What is longer is walked over before anything is made of it: each array that is announced takes its memory at once,
+#: also where its items never follow, and arrays within arrays multiply.
+LONGEST_UNWALKED = 512
 
 
 class WireError(Exception):
@@ -236,6 +242,7 @@ _MESSAGES: dict[int, type] = dict(
 )
 _MESSAGE_TAGS = {kind: tag for tag, kind in _MESSAGES.items()}
 _APPEND = _MESSAGE_TAGS[AppendRequest]
+_KEYED = frozenset(kind for kind in OPERATIONS if "key" in kind._fields)
 #: The length of the time that a leader puts in front of a command.
 TIME_BYTES = 8
 
@@ -251,11 +258,28 @@ pack: Callable[[Any], bytes] = _packer.pack
 
 
 def unpack(encoded: bytes) -> Any:
-    """One msgpack object, arrays as tuples. Raises WireError."""
+    """One msgpack object without maps, arrays as tuples; what it takes is in proportion to what there is. Raises
+    WireError."""
     try:
-        return msgpack.unpackb(encoded, use_list=False, strict_map_key=True)
+        if len(encoded) > LONGEST_UNWALKED:
+            _walk(encoded)
+        return msgpack.unpackb(encoded, use_list=False, object_hook=_refuse_map)
     except Exception as problem:  # msgpack raises half a dozen kinds, ValueError and RecursionError among them
         raise WireError(f"not msgpack: {problem}") from None
+
+
+def _walk(encoded: bytes) -> None:
+    """Raises OutOfData where something was announced and is not there, in the first two objects; msgpack's own limit
+    of nesting holds."""
+    walker = msgpack.Unpacker(max_buffer_size=len(encoded))
+    walker.feed(encoded)
+    walker.skip()
+    if walker.tell() < len(encoded):
+        walker.skip()
+
+
+def _refuse_map(found: object) -> None:
+    raise WireError("a map")
 
 
 # --- checks, one for each type that a field can have ------------------------------------------------------------
@@ -265,13 +289,13 @@ def _refuse(what: str, value: object) -> WireError:
     return WireError(f"expected {what}, got {type(value).__name__}")
 
 
-def _number(value: Any) -> int:
+def check_number(value: Any) -> int:
     if type(value) is not int or value < 0:
         raise _refuse("a number", value)
     return value
 
 
-def _flag(value: Any) -> bool:
+def check_flag(value: Any) -> bool:
     if type(value) is not bool:
         raise _refuse("a boolean", value)
     return value
@@ -303,8 +327,8 @@ def _many(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda value: tuple([check(item) for item in _array(value)])
 
 
-def _members(value: Any) -> frozenset[int]:
-    return frozenset([_number(item) for item in _array(value)])
+def check_numbers(value: Any) -> frozenset[int]:
+    return frozenset([check_number(item) for item in _array(value)])
 
 
 def _entries(value: Any) -> tuple[Entry, ...]:
@@ -321,14 +345,35 @@ def _entries(value: Any) -> tuple[Entry, ...]:
     return entries
 
 
-def _record(kind: type) -> Callable[[Any], Any]:
+def checker_of(kind: type) -> Callable[[Any], Any]:
     """A check for a NamedTuple, made from the types of its fields."""
-    checks = [_CHECKS[hint] for hint in get_type_hints(kind).values()]
+    hints = get_type_hints(kind).values()
+    if _PLAIN.keys() >= set(hints):
+        return _plain_record(kind, [_PLAIN[hint] for hint in hints])
+    checks = [_CHECKS[hint] for hint in hints]
 
     def check(value: Any) -> Any:
         if type(value) is not tuple or len(value) != len(checks):
             raise _refuse(kind.__name__, value)
         return kind(*[check(item) for check, item in zip(checks, value, strict=True)])
+
+    return check
+
+
+def _plain_record(kind: type, fields: Sequence[tuple[type, ...]]) -> Callable[[Any], Any]:
+    """The same where no field has parts: the types of all are looked up at once, since this is done for each write."""
+    signatures = frozenset(product(*fields))
+    numbers = [at for at, types in enumerate(fields) if int in types]
+    make: Callable[[Any], Any] = kind._make  # type: ignore[attr-defined]  # it is a NamedTuple
+
+    def check(value: Any) -> Any:
+        if type(value) is not tuple or tuple(map(type, value)) not in signatures:
+            raise _refuse(kind.__name__, value)
+        for at in numbers:
+            number = value[at]
+            if number is not None and number < 0:
+                raise _refuse(kind.__name__, value)
+        return make(value)
 
     return check
 
@@ -339,24 +384,33 @@ def _by_tag(checks: dict[int, Callable[[Any], Any]], tag: Any) -> Callable[[Any]
     return checks[tag]
 
 
+#: The types of fields without parts.
+_PLAIN: dict[Any, tuple[type, ...]] = {
+    int: (int,),
+    bool: (bool,),
+    bytes: (bytes,),
+    str: (str,),
+    int | None: (int, type(None)),
+    bytes | None: (bytes, type(None)),
+}
 _CHECKS: dict[Any, Callable[[Any], Any]] = {
-    int: _number,
-    bool: _flag,
+    int: check_number,
+    bool: check_flag,
     bytes: _octets,
     str: _text,
-    int | None: _optional(_number),
+    int | None: _optional(check_number),
     bytes | None: _optional(_octets),
-    frozenset[int]: _members,
+    frozenset[int]: check_numbers,
     tuple[bytes, ...]: _many(_octets),
     tuple[bytes, ...] | None: _optional(_many(_octets)),
     tuple[str, ...]: _many(_text),
     tuple[Entry, ...]: _entries,
 }
-_CHECKS[Configuration] = _record(Configuration)
-_CHECKS[SnapshotMeta] = _record(SnapshotMeta)
-_CHECKS[Change] = _record(Change)
+_CHECKS[Configuration] = checker_of(Configuration)
+_CHECKS[SnapshotMeta] = checker_of(SnapshotMeta)
+_CHECKS[Change] = checker_of(Change)
 _CHECKS[tuple[Change, ...]] = _many(_CHECKS[Change])
-_COMMAND_CHECKS = {tag: _record(kind) for tag, kind in _COMMANDS.items()}
+_COMMAND_CHECKS = {tag: checker_of(kind) for tag, kind in _COMMANDS.items()}
 _GUARDABLE = {tag: check for tag, check in _COMMAND_CHECKS.items() if tag not in (64, 65)}
 
 
@@ -364,12 +418,12 @@ def _guarded(value: Any) -> Guarded:
     if len(value) != 4:
         raise _refuse("a guarded command", value)
     revision, no_directory, tag, fields = value
-    return Guarded(_number(revision), _flag(no_directory), _by_tag(_GUARDABLE, tag)(fields))
+    return Guarded(check_number(revision), check_flag(no_directory), _by_tag(_GUARDABLE, tag)(fields))
 
 
 _COMMAND_CHECKS[_GUARDED] = _guarded
-_MESSAGE_CHECKS = {tag: _record(kind) for tag, kind in _MESSAGES.items()}
-_CHANGE_CHECK = _record(MembershipChange)
+_MESSAGE_CHECKS = {tag: checker_of(kind) for tag, kind in _MESSAGES.items()}
+_CHANGE_CHECK = checker_of(MembershipChange)
 
 
 # --- commands ---------------------------------------------------------------------------------------------------
@@ -396,10 +450,32 @@ def time_of(payload: bytes) -> int:
 
 def unpack_command(payload: bytes) -> Logged:
     """A COMMAND payload as `stamp` made it. Raises WireError."""
-    fields = unpack(payload[TIME_BYTES:])
+    return Logged(time_of(payload), *_unpack_command(payload[TIME_BYTES:]))
+
+
+def _unpack_command(command: bytes) -> tuple[int, Command]:
+    """Request and command, as `pack_command` made it."""
+    fields = unpack(command)
     if type(fields) is not tuple or len(fields) < 2:
         raise _refuse("a command", fields)
-    return Logged(time_of(payload), _number(fields[1]), _by_tag(_COMMAND_CHECKS, fields[0])(fields[2:]))
+    return check_number(fields[1]), _by_tag(_COMMAND_CHECKS, fields[0])(fields[2:])
+
+
+def _check_proposal(kind: int, payload: bytes) -> None:
+    """Raises WireError for what another member wants appended and nobody could apply: it would stop every member
+    that has it in its log."""
+    if kind == EntryKind.CONFIGURATION:
+        unpack_change(payload)
+        return
+    if kind != EntryKind.COMMAND:
+        raise _refuse("a known kind of entry", kind)
+    _, command = _unpack_command(payload)
+    if type(command) is Guarded:
+        command = command.command
+    if type(command) in _KEYED:
+        key: bytes = command.key  # type: ignore[union-attr]  # `_KEYED` says it
+        if key != b"/" and (key[:1] != b"/" or key[-1:] == b"/" or b"//" in key):
+            raise _refuse("a canonical key", key)
 
 
 def pack_change(change: MembershipChange) -> bytes:
@@ -435,8 +511,10 @@ class MessagePacker:
 
 def unpack_message(frame: bytes) -> PeerMessage:
     """The inverse of `MessagePacker.pack`. Raises WireError."""
-    unpacker = msgpack.Unpacker(use_list=False, strict_map_key=True, max_buffer_size=MAX_FRAME_BYTES)
+    unpacker = msgpack.Unpacker(use_list=False, object_hook=_refuse_map, max_buffer_size=len(frame) or 1)
     try:
+        if len(frame) > LONGEST_UNWALKED:
+            _walk(frame)
         unpacker.feed(frame)
         fields = unpacker.unpack()
         tag = fields[0]
@@ -450,4 +528,8 @@ def unpack_message(frame: bytes) -> PeerMessage:
         if len(fields) != 7:
             raise _refuse("an AppendRequest", fields)
         fields = (*fields[:6], entries, fields[6])
-    return cast(PeerMessage, _by_tag(_MESSAGE_CHECKS, tag)(fields[1:]))
+    message = cast(PeerMessage, _by_tag(_MESSAGE_CHECKS, tag)(fields[1:]))
+    if type(message) is ProposeRequest:
+        for payload in message.payloads:
+            _check_proposal(message.kind, payload)
+    return message

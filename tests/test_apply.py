@@ -21,6 +21,31 @@ def machine() -> StateMachine:
     return made
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        (SNAPSHOT_VERSION, (((None, "n1", ("http://a:1",), ()),), ()), (0, False, (), ()), 5),
+        (SNAPSHOT_VERSION, (((1, "n1", "http://a:1", ()),), ()), (0, False, (), ()), 5),
+        (SNAPSHOT_VERSION, ((), (None,)), (0, False, (), ()), 5),
+        (SNAPSHOT_VERSION, 5, (0, False, (), ()), 5),
+        (SNAPSHOT_VERSION, ((), ()), (0, None, (), ()), 5),
+        (SNAPSHOT_VERSION, ((), ()), (0, False, ((b"u", "hash", None),), ()), 5),
+        (SNAPSHOT_VERSION, ((), ()), (0, False, (), ()), -5),
+    ],
+)
+def test_what_is_no_state_is_refused(head: object) -> None:
+    rows = list(machine().freeze().chunks())[1:]
+    with pytest.raises(WireError):
+        StateMachine.restore([pack(head), *rows], 100)
+
+
+@pytest.mark.parametrize("rows", [[], [(1, 2)], [("a", 1, 1)], [(0, 1, 0), (b"/", 5)], [(3, 0, 5)], [(0, 0, 1), (9,)]])
+def test_rows_that_are_no_store_are_refused(rows: list[object]) -> None:
+    head = next(machine().freeze().chunks())
+    with pytest.raises(WireError):
+        StateMachine.restore([head, *[pack([row]) for row in rows]], 100)
+
+
 def test_restored_it_is_the_same_to_the_byte() -> None:
     original = machine()
     restored = StateMachine.restore(original.freeze().chunks(), 100)

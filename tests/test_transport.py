@@ -31,14 +31,18 @@ SECONDS = 10.0
 class Inbox:
     """A receiver that remembers, and wakes whoever waits for something to have happened."""
 
-    verdict: Verdict = Verdict.WELCOME
+    verdict: Verdict | None = Verdict.WELCOME  # None: the disk takes its time
+    asked: list[Callable[[Verdict], None]] = field(default_factory=list)
     messages: list[PeerMessage] = field(default_factory=list)
     lost: list[int] = field(default_factory=list)
     refusals: list[tuple[int, Verdict]] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def examine(self, hello: Hello) -> Verdict:
-        return self.verdict
+    def examine(self, hello: Hello, done: Callable[[Verdict], None]) -> None:
+        self.asked.append(done)
+        if self.verdict is not None:
+            done(self.verdict)
+        self.changed.set()
 
     def received(self, message: PeerMessage) -> None:
         self.messages.append(message)
@@ -188,6 +192,9 @@ async def test_a_hello_that_does_not_fit_is_answered(greeting: bytes, verdict: V
         PREAMBLE + frame(b"noise"),
         PREAMBLE + frame(pack(["not", "a", "hello"])),
         PREAMBLE + frame(pack((PEER_VERSION, CLUSTER, 1, 2, b"i" * 16, (7,)))),
+        PREAMBLE + frame(pack((PEER_VERSION, CLUSTER, 1, 2, b"i" * 15, ()))),
+        PREAMBLE + frame(pack((PEER_VERSION, CLUSTER, -1, 2, b"i" * 16, ()))),
+        PREAMBLE + frame(b"\xdd\x00\x00\x10\x00" * 500),
         PREAMBLE + (MAX_HELLO_BYTES + 1).to_bytes(4, "big"),  # refused before it is there
         PREAMBLE + hello() + frame(b"noise"),
         PREAMBLE + hello() + b"\xff\xff\xff\xff",
@@ -219,8 +226,7 @@ async def test_a_broken_connection_is_told_on_both_sides_and_dialled_anew() -> N
         one.transport.send(heartbeat(1, 2))
         one.transport.flush()
         await two.inbox.until(lambda: bool(two.inbox.messages))
-        for stream in list(two.transport.accepted):
-            stream.close()
+        await two.transport.close()
         await one.inbox.until(lambda: one.inbox.lost == [2])
         await two.inbox.until(lambda: two.inbox.lost == [1])
         await connected(one, 2)
@@ -258,7 +264,7 @@ async def test_a_removed_member_is_told_so_once_it_dials_again(monkeypatch: pyte
 
 async def test_urls_that_cannot_be_dialled_do_not_end_the_dialling() -> None:
     async with peer(1) as one, peer(2) as two:
-        introduce(one, 2, "http://127.0.0.1:99999", f"http://{'x' * 70}.y:1", "unix://x", two.url)
+        introduce(one, 2, "http://[", "http://127.0.0.1:99999", f"http://{'x' * 70}.y:1", "unix://x", two.url)
         await connected(one, 2)
 
 
@@ -302,3 +308,48 @@ async def test_who_speaks_to_us_is_answered_although_we_do_not_know_it() -> None
         two.transport.send(heartbeat(2, 1))
         two.transport.flush()
         await one.inbox.until(lambda: one.inbox.messages == [heartbeat(2, 1)])
+
+
+async def test_what_comes_behind_a_hello_waits_for_the_verdict() -> None:
+    async with peer(2) as two:
+        two.inbox.verdict = None
+        _, writer = await asyncio.open_connection("127.0.0.1", two.port)
+        writer.write(PREAMBLE + hello() + frame(MessagePacker().pack(heartbeat(1, 2))))
+        await two.inbox.until(lambda: bool(two.inbox.asked))
+        writer.write(frame(MessagePacker().pack(heartbeat(1, 2, commit=5))))
+        assert two.inbox.messages == []
+        two.inbox.asked[0](Verdict.WELCOME)
+        await two.inbox.until(lambda: len(two.inbox.messages) == 2)
+        assert two.inbox.messages == [heartbeat(1, 2), heartbeat(1, 2, commit=5)]
+        writer.close()
+        await writer.wait_closed()
+        assert len(two.inbox.asked) == 1
+
+
+async def test_a_verdict_that_comes_too_late_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kvstore.transport.HANDSHAKE_SECONDS", 0.05)
+    async with peer(2) as two:
+        two.inbox.verdict = None
+        with contextlib.suppress(ConnectionError):
+            assert await say(two.port, PREAMBLE + hello()) == b""
+        two.inbox.asked[0](Verdict.WELCOME)
+        assert two.transport.active == set()
+
+
+async def test_those_who_only_knock_do_not_keep_out_who_comes_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kvstore.transport.MAX_KNOCKING", 3)
+    async with peer(1) as one, peer(2) as two:
+        introduce(one, 2, two.url)
+        await connected(one, 2)
+        knocking = [await asyncio.open_connection("127.0.0.1", two.port) for _ in range(5)]
+        for reader, _ in knocking[:2]:
+            async with asyncio.timeout(SECONDS):
+                with contextlib.suppress(ConnectionError):
+                    assert await reader.read() == b""
+        introduce(two, 1, one.url)
+        await connected(two, 1)
+        one.transport.send(heartbeat(1, 2))
+        one.transport.flush()
+        await two.inbox.until(lambda: bool(two.inbox.messages))  # who was let in is not among them
+        for _, writer in knocking:
+            writer.close()

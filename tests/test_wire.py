@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Callable
 from typing import get_args, get_type_hints
 
 import pytest
@@ -9,9 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvstore import wire
-from kvstore.raft.types import AppendRequest, Change, Configuration, Entry, SnapshotMeta
-from kvstore.store.operations import OPERATIONS, Set
-from kvstore.wire import MembershipChange, MessagePacker, PeerMessage, Publish, UpdateMember, WireError
+from kvstore.raft.types import (
+    AppendRequest,
+    Change,
+    Configuration,
+    Entry,
+    EntryKind,
+    HeartbeatRequest,
+    ProposeRequest,
+    SnapshotMeta,
+)
+from kvstore.store.operations import OPERATIONS, Delete, Set
+from kvstore.wire import Guarded, MembershipChange, MessagePacker, PeerMessage, Publish, UpdateMember, WireError
 
 NUMBERS = st.integers(0, 2**64 - 1)
 MEMBERS = st.frozensets(st.integers(1, 2**64 - 1), max_size=4)
@@ -35,9 +46,26 @@ def values_of(kind: type) -> st.SearchStrategy[object]:
     return st.builds(kind, *[BY_TYPE[hint] for hint in get_type_hints(kind).values()])
 
 
-MESSAGE_KINDS = [kind for part in get_args(PeerMessage) for kind in (get_args(part) or (part,))]
-MESSAGES = st.one_of([values_of(kind) for kind in MESSAGE_KINDS])
 COMMANDS = st.one_of([values_of(kind) for kind in (*OPERATIONS, Publish, UpdateMember)])
+
+
+def packed(commands: st.SearchStrategy[object]) -> st.SearchStrategy[bytes]:
+    return st.builds(lambda request, command: wire.pack_command(request, command), NUMBERS, commands)
+
+
+KEYS = st.lists(st.binary(min_size=1, max_size=5).filter(lambda name: b"/" not in name), max_size=3).map(
+    lambda names: b"/" + b"/".join(names)
+)
+#: What a member may forward: with keys as the HTTP floor makes them.
+FORWARDED = st.builds(Set, KEYS, st.binary(max_size=20), st.booleans(), st.none() | NUMBERS, st.booleans())
+PROPOSALS = st.builds(
+    ProposeRequest,
+    *[NUMBERS] * 5,
+    st.just(int(EntryKind.COMMAND)),
+    st.lists(packed(FORWARDED), max_size=3).map(tuple),
+)
+MESSAGE_KINDS = [kind for part in get_args(PeerMessage) for kind in (get_args(part) or (part,))]
+MESSAGES = st.one_of([PROPOSALS if kind is ProposeRequest else values_of(kind) for kind in MESSAGE_KINDS])
 
 
 @given(MESSAGES)
@@ -139,3 +167,70 @@ def test_the_tags_of_commands_never_change() -> None:
     assert wire.pack_command(5, Set(b"/a", b"v", False, None, False)) == bytes.fromhex("970005c4022f61c40176c2c0c2")
     assert wire.pack_command(5, Publish(1, "n", ("u",)))[1:2] == b"\x40"
     assert wire.pack_command(5, UpdateMember(1, ("u",)))[1:2] == b"\x41"
+
+
+def peak(read: Callable[[bytes], object], encoded: bytes) -> int:
+    """Bytes that it takes to refuse what is `encoded`."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(WireError):
+            read(encoded)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("head", [b"\xdd\x00\x00\xff\xff", b"\xdc\xff\xff"])
+@pytest.mark.parametrize("read", [wire.unpack, wire.unpack_message])
+def test_what_is_announced_and_not_sent_takes_no_memory(read: Callable[[bytes], object], head: bytes) -> None:
+    """Arrays within arrays, each said to be as long as all of it."""
+    bomb = (head * 900).ljust(100_000, b"\x00")
+    assert peak(read, bomb) < 10 * len(bomb)
+
+
+@pytest.mark.parametrize("read", [wire.unpack, wire.unpack_message])
+def test_an_array_of_four_thousand_million_is_refused(read: Callable[[bytes], object]) -> None:
+    for head in (b"\xdd", b"\xdf", b"\xc6", b"\xdb", b"\xc9"):
+        assert peak(read, head + b"\xff\xff\xff\xff") < 100_000
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b"\x80",  # a map
+        b"\x81\xa1a\x01",
+        b"\xc7\x01\x05a",  # an extension
+        b"\xd6\xff\x00\x00\x00\x00",  # a time
+        b"\xcb" + b"\x00" * 8,  # a float
+        b"\xa2\xff\xfe",  # not UTF-8
+        b"\xd3" + b"\xff" * 8,  # below zero
+        b"\xc1",  # never used
+    ],
+)
+def test_what_nobody_here_packs_is_refused(odd: bytes) -> None:
+    heartbeat = MessagePacker().pack(HeartbeatRequest(2, 1, 1, 0, 0))
+    assert heartbeat[-1:] == b"\x00"
+    with pytest.raises(WireError):
+        wire.unpack_message(heartbeat[:-1] + odd)
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload"),
+    [
+        (EntryKind.COMMAND, b""),
+        (EntryKind.COMMAND, b"nonsense"),
+        (EntryKind.COMMAND, wire.pack((0, 1))),
+        (EntryKind.COMMAND, wire.pack((99, 1))),
+        (EntryKind.COMMAND, wire.pack_command(1, Delete(b"", False, False))),
+        (EntryKind.COMMAND, wire.pack_command(1, Delete(b"/a//b", False, False))),
+        (EntryKind.COMMAND, wire.pack_command(1, Guarded(1, False, Delete(b"/a/", False, False)))),
+        (EntryKind.CONFIGURATION, b""),
+        (EntryKind.CONFIGURATION, b"nonsense"),
+        (7, wire.pack_command(1, Delete(b"/a", False, False))),
+    ],
+)
+def test_what_nobody_could_apply_is_refused_before_it_is_in_any_log(kind: int, payload: bytes) -> None:
+    good = wire.pack_command(1, Delete(b"/a", False, False))
+    wire.unpack_message(MessagePacker().pack(ProposeRequest(2, 1, 1, 1, 1, EntryKind.COMMAND, (good,))))
+    with pytest.raises(WireError):
+        wire.unpack_message(MessagePacker().pack(ProposeRequest(2, 1, 1, 1, 1, kind, (good, payload))))

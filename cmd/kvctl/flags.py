@@ -7,10 +7,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from kvstore.goflags import FlagError, take
+from kvstore.goflags import FALSE, TRUE, FlagError, take
 
-_TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
-_FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 _NUMBER = re.compile(r"([+-]?)(0[xX]|0[oO]|0[bB]|0)?(_?[0-9a-fA-F][0-9a-fA-F_]*)?")
 _DURATION = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}
@@ -154,9 +152,9 @@ def _invalid(name: str, text: str, why: str = "parse error") -> FlagError:
 
 
 def _switch(name: str, text: str) -> bool:
-    if text in _TRUE:
+    if text in TRUE:
         return True
-    if text in _FALSE:
+    if text in FALSE:
         return False
     raise FlagError(f'invalid boolean value "{text}" for -{name}: parse error')
 

@@ -24,7 +24,7 @@ from kvctl.flags import TwoForms, Values, arrange, parse, reorder
 from kvctl.streams import OutputFailed, complain, put
 from kvctl.table import GLOBAL, VERSION_FLAG, find
 from kvstore.client import ClientError, InvalidTls
-from kvstore.client.response import TOO_DEEP
+from kvstore.client.document import TOO_DEEP
 from kvstore.goflags import FlagError
 from kvstore.version import VERSION
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 from kvctl.command import Context
 from kvstore.client import Node, Response
+from kvstore.client.gojson import go_json
 
 
 def print_response(context: Context, response: Response) -> None:
@@ -60,30 +60,6 @@ def _node(node: Node) -> dict[str, Any]:
     if node.ttl:
         fields["ttl"] = node.ttl
     return fields
-
-
-# What Go's encoder escapes and Python's does not, or otherwise. All of it stands within strings only.
-_ESCAPES = {
-    "<": "\\u003c",
-    ">": "\\u003e",
-    "&": "\\u0026",
-    "\u2028": "\\u2028",
-    "\u2029": "\\u2029",
-    "\x7f": "\x7f",
-}
-_ESCAPE_TABLE = str.maketrans(_ESCAPES)
-
-
-def go_json(document: Any) -> str:
-    text = json.dumps(document, ensure_ascii=False, separators=(",", ":")).translate(_ESCAPE_TABLE)
-    if "\\b" in text or "\\f" in text:  # Go before 1.22 has no short forms of these
-        text = _long_forms(text)
-    return text
-
-
-def _long_forms(text: str) -> str:
-    parts = text.split("\\\\")  # an escaped backslash: what follows it is no escape
-    return "\\\\".join(part.replace("\\b", "\\u0008").replace("\\f", "\\u000c") for part in parts)
 
 
 def go_quoted(raw: bytes) -> str:

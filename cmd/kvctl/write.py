@@ -33,30 +33,36 @@ def _key(context: Context) -> str:
     return context.words[0]
 
 
+def _ttl(context: Context) -> int:
+    """In seconds. etcdctl counts nanoseconds in 64 bits, so that more than 292 years wrap around, mostly to none."""
+    nanoseconds = (context.flags.number("ttl") * 10**9 + (1 << 63)) % (1 << 64) - (1 << 63)
+    return max(nanoseconds, 0) // 10**9
+
+
 async def _set(context: Context, keys: Keys, key: str) -> Response:
     return await keys.set(
         key,
         context.value(1),
-        ttl=context.flags.number("ttl"),
+        ttl=_ttl(context),
         prev_value=context.flags.text("swap-with-value"),
         prev_index=context.flags.number("swap-with-index"),
     )
 
 
 async def _mk(context: Context, keys: Keys, key: str) -> Response:
-    value, ttl = context.value(1), context.flags.number("ttl")
+    value, ttl = context.value(1), _ttl(context)
     if context.flags.switch("in-order"):
         return await keys.create_in_order(key, value, ttl=ttl)
     return await keys.set(key, value, ttl=ttl, prev_exist=False)
 
 
 async def _update(context: Context, keys: Keys, key: str) -> Response:
-    return await keys.set(key, context.value(1), ttl=context.flags.number("ttl"), prev_exist=True)
+    return await keys.set(key, context.value(1), ttl=_ttl(context), prev_exist=True)
 
 
 def _directory(prev_exist: bool | None) -> _Write:
     async def write(context: Context, keys: Keys, key: str) -> Response:
-        return await keys.set(key, ttl=context.flags.number("ttl"), directory=True, prev_exist=prev_exist)
+        return await keys.set(key, ttl=_ttl(context), directory=True, prev_exist=prev_exist)
 
     return write
 

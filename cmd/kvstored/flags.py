@@ -10,13 +10,11 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from kvstore.goflags import BadFlagSyntax, FlagNeedsValue, UndefinedFlag, take
+from kvstore.goflags import FALSE, TRUE, BadFlagSyntax, FlagNeedsValue, UndefinedFlag, take
 from kvstore.settings import SettingsError
 from kvstored.ignored import IGNORED, REFUSED
 
-GO_TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
-GO_FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
-GO_BOOLEANS = GO_TRUE | GO_FALSE
+GO_BOOLEANS = TRUE | FALSE
 
 
 class Flag(NamedTuple):
@@ -232,9 +230,9 @@ def suggestion(name: str, known: Iterable[str], prefix: str = "") -> str:
 
 def parse_boolean(origin: str, text: str) -> bool:
     """Go's ParseBool. `origin` says in the error where the text came from."""
-    if text in GO_TRUE:
+    if text in TRUE:
         return True
-    if text in GO_FALSE:
+    if text in FALSE:
         return False
     raise SettingsError(f"{origin}: {text!r} is neither true nor false")
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from kvstore.client.client import Client, Request
 from kvstore.client.connection import Answer
-from kvstore.client.errors import InvalidAnswer, Refused
-from kvstore.client.response import NO_ETCD
+from kvstore.client.document import array, checked, read, text, texts
+from kvstore.client.errors import Refused
+from kvstore.client.gojson import go_json
 
 _PREFIX = "/v2/auth"
 _JSON = "application/json"
@@ -88,55 +88,38 @@ class Auth:
         return _role(_read(await self._put("roles", name, fields)))
 
     async def _put(self, kind: str, name: str, fields: dict[str, Any]) -> Answer:
-        body = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogateescape")
+        body = go_json(fields).encode(errors="surrogateescape")
         return await self.client.ask(Request("PUT", f"{_PREFIX}/{kind}/{name}", "", body, _JSON))
 
 
 def _names(document: dict[str, Any], kind: str, field: str) -> list[str]:
-    try:
-        return [entry[field] for entry in document.get(kind) or ()]
-    except (KeyError, TypeError):
-        raise InvalidAnswer(NO_ETCD) from None
+    return [text(checked(entry), field) for entry in array(document, kind) or ()]
 
 
 def _patterns(read: Sequence[str], write: Sequence[str]) -> dict[str, Any]:
     return {"kv": {"read": list(read) or None, "write": list(write) or None}}
 
 
-def _document(answer: Answer) -> dict[str, Any]:
-    try:
-        document = json.loads(answer.body)
-    except ValueError:
-        raise InvalidAnswer(NO_ETCD) from None
-    if not isinstance(document, dict):
-        raise InvalidAnswer(NO_ETCD)
-    return document
-
-
 def _accept(answer: Answer) -> None:
     if answer.status not in (200, 201):
-        raise Refused(answer.status, str(_document(answer).get("message", "")))
+        raise Refused(answer.status, text(read(answer.body), "message"))
 
 
 def _read(answer: Answer) -> dict[str, Any]:
-    document = _document(answer)
+    document = read(answer.body)
     if answer.status != 200:
-        raise Refused(answer.status, str(document.get("message", "")))
+        raise Refused(answer.status, text(document, "message"))
     return document
 
 
 def _user(fields: dict[str, Any]) -> User:
     """A changed user comes with the names of its roles, one that is asked for with the roles themselves."""
-    try:
-        roles = fields.get("roles") or ()
-        return User(fields["user"], tuple(role["role"] if isinstance(role, dict) else role for role in roles))
-    except (KeyError, TypeError):
-        raise InvalidAnswer(NO_ETCD) from None
+    roles = array(fields, "roles") or ()
+    return User(
+        text(fields, "user"), tuple(role if isinstance(role, str) else text(checked(role), "role") for role in roles)
+    )
 
 
 def _role(fields: dict[str, Any]) -> Role:
-    try:
-        patterns = fields["permissions"]["kv"]
-        return Role(fields["role"], tuple(patterns.get("read") or ()), tuple(patterns.get("write") or ()))
-    except (KeyError, TypeError, AttributeError):
-        raise InvalidAnswer(NO_ETCD) from None
+    patterns = checked(checked(fields.get("permissions")).get("kv"))
+    return Role(text(fields, "role"), texts(patterns, "read"), texts(patterns, "write"))

@@ -25,6 +25,7 @@ MAX_HEAD_BYTES = 1 << 20
 #: A connection that was idle for longer is not used again: the server may be closing it just now.
 MAX_IDLE_SECONDS = 5.0
 READ_BYTES = 1 << 18
+MAX_PORT = 65535
 
 # A host that vanished is noticed within half a minute, even by a watch that waits without a word.
 _KEEPALIVE = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 4))
@@ -66,6 +67,8 @@ class Connection:
             raise EndpointError(f'unsupported protocol scheme "{endpoint.scheme}"', sent=False)
         if not endpoint.host:
             raise EndpointError("http: no Host in request URL", sent=False)
+        if endpoint.port > MAX_PORT:
+            raise EndpointError(f"dial tcp: address {endpoint.port}: invalid port", sent=False, is_connection=True)
         name = (server_name or endpoint.host) if tls else None
         try:
             reader, writer = await asyncio.open_connection(
@@ -98,8 +101,7 @@ class Connection:
         except ssl.SSLError as error:
             # An alert about our certificate comes when the handshake is over for us: the request was never read.
             said = reason(error, self.endpoint.host)
-            sent = not said.startswith("remote error")
-            raise EndpointError(said, sent=sent, is_connection=True, is_tls=True) from None
+            raise EndpointError(said, sent=not said.startswith("remote error"), is_tls=True) from None
         except OSError as error:
             raise EndpointError(f"read tcp: {_words(error)}", sent=True, is_connection=True) from None
         except HttpParserError as error:

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 from kvstore.client.client import Client, Request
 from kvstore.client.connection import Answer
+from kvstore.client.errors import InvalidAnswer, OutcomeUnknown
 from kvstore.client.response import Response, response
 from kvstore.client.watch import Watch
 
@@ -96,7 +97,13 @@ class Keys:
         return await self.client.ask(Request("GET", _path(key), urlencode(query), wait=True, on_index=on_index))
 
     async def _ask(self, request: Request) -> Response:
-        return response(await self.client.ask(request))
+        answer = await self.client.ask(request)
+        try:
+            return response(answer)
+        except InvalidAnswer as error:
+            if answer.status < 300 and not request.only_reads:
+                raise OutcomeUnknown(error) from None  # somebody said that it was done
+            raise
 
 
 def _path(key: str) -> str:

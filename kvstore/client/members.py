@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, NamedTuple
 
 from kvstore.client.client import Client, Request
 from kvstore.client.connection import Answer
-from kvstore.client.errors import InvalidAnswer, Refused
-from kvstore.client.response import NO_ETCD
+from kvstore.client.document import array, checked, read, text, texts
+from kvstore.client.errors import Refused
+from kvstore.client.gojson import go_json
 
 _PREFIX = "/v2/members"
 _JSON = "application/json"
@@ -31,7 +31,7 @@ class Members:
 
     async def all(self) -> tuple[Member, ...]:
         answer = await self.client.ask(Request("GET", _PREFIX))
-        return tuple(_member(fields) for fields in _read(answer, 200).get("members") or ())
+        return tuple(_member(checked(fields)) for fields in array(_read(answer, 200), "members") or ())
 
     async def leader(self) -> Member:
         return _member(_read(await self.client.ask(Request("GET", _PREFIX + "/leader")), 200))
@@ -52,7 +52,7 @@ class Members:
 
 
 def _urls(urls: list[str]) -> bytes:
-    return json.dumps({"peerURLs": urls}, separators=(",", ":")).encode()
+    return go_json({"peerURLs": urls}).encode(errors="surrogateescape")
 
 
 def _unexpected(answer: Answer) -> Refused:
@@ -63,24 +63,11 @@ def _read(answer: Answer, wanted: int, explained: tuple[int, ...] = ()) -> dict[
     """Only an answer of a status in `explained` is read for its reason, as etcdctl does."""
     if answer.status != wanted and answer.status not in explained:
         raise _unexpected(answer)
-    try:
-        document = json.loads(answer.body)
-    except ValueError:
-        raise InvalidAnswer(NO_ETCD) from None
-    if not isinstance(document, dict):
-        raise InvalidAnswer(NO_ETCD)
+    document = read(answer.body)
     if answer.status != wanted:
-        raise Refused(answer.status, str(document.get("message", "")))
+        raise Refused(answer.status, text(document, "message"))
     return document
 
 
 def _member(fields: dict[str, Any]) -> Member:
-    try:
-        return Member(
-            fields["id"],
-            fields.get("name") or "",
-            tuple(fields.get("peerURLs") or ()),
-            tuple(fields.get("clientURLs") or ()),
-        )
-    except (KeyError, TypeError, AttributeError):
-        raise InvalidAnswer(NO_ETCD) from None
+    return Member(text(fields, "id"), text(fields, "name"), texts(fields, "peerURLs"), texts(fields, "clientURLs"))

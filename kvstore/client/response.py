@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, NamedTuple
 
 from kvstore.client.connection import Answer
+from kvstore.client.document import TOO_DEEP, array, checked, number, read, text
 from kvstore.client.errors import InvalidAnswer, KeyspaceError
-
-NO_ETCD = "client: response is invalid json. The endpoint is probably not valid etcd cluster endpoint"
-
-TOO_DEEP = "the keys are nested too deeply to be read as one tree; list them directory by directory"
 
 
 class Node(NamedTuple):
@@ -43,46 +39,30 @@ class Response(NamedTuple):
 
 def response(answer: Answer) -> Response:
     """Raises KeyspaceError, InvalidAnswer."""
-    if answer.status in (200, 201):
-        if not answer.body:
-            raise InvalidAnswer("client: response body is empty")
-        document = _document(answer.body)
-        try:
-            prev = document.get("prevNode")
-            return Response(document["action"], _node(document["node"]), _node(prev) if prev else None, answer.index)
-        except RecursionError:
-            raise InvalidAnswer(TOO_DEEP) from None
-        except (KeyError, TypeError, AttributeError):
-            raise InvalidAnswer(NO_ETCD) from None
-    document = _document(answer.body)
-    code, index = document.get("errorCode", 0), document.get("index", 0)
-    raise KeyspaceError(code, document.get("message", ""), document.get("cause", ""), index, answer.status)
-
-
-def _document(body: bytes) -> dict[str, Any]:
+    if answer.status not in (200, 201):
+        fields = read(answer.body)
+        code, index = number(fields, "errorCode"), number(fields, "index")
+        raise KeyspaceError(code, text(fields, "message"), text(fields, "cause"), index, answer.status)
+    if not answer.body:
+        raise InvalidAnswer("client: response body is empty")
+    fields = read(answer.body)
     try:
-        document = json.loads(body)
-        if b"\\ud" in body or b"\\uD" in body:  # half a surrogate pair is no text; Go reads it as U+FFFD
-            text = json.dumps(document, ensure_ascii=False).encode("utf-16", "surrogatepass")
-            document = json.loads(text.decode("utf-16", "replace"))
-    except ValueError:
-        raise InvalidAnswer(NO_ETCD) from None
+        node = _node(checked(fields.get("node")))
+        prev = fields.get("prevNode")
+        return Response(text(fields, "action"), node, None if prev is None else _node(checked(prev)), answer.index)
     except RecursionError:
         raise InvalidAnswer(TOO_DEEP) from None
-    if not isinstance(document, dict):
-        raise InvalidAnswer(NO_ETCD)
-    return document
 
 
 def _node(fields: dict[str, Any]) -> Node:
-    nodes = fields.get("nodes")
+    nodes = array(fields, "nodes")
     return Node(
-        fields.get("key", ""),
-        fields.get("value", ""),
-        fields.get("dir", False),
-        None if nodes is None else tuple(_node(child) for child in nodes),
-        fields.get("createdIndex", 0),
-        fields.get("modifiedIndex", 0),
-        fields.get("expiration", ""),
-        fields.get("ttl", 0),
+        text(fields, "key"),
+        text(fields, "value"),
+        bool(fields.get("dir", False)),
+        None if nodes is None else tuple(_node(checked(child)) for child in nodes),
+        number(fields, "createdIndex"),
+        number(fields, "modifiedIndex"),
+        text(fields, "expiration"),
+        number(fields, "ttl"),
     )

@@ -55,7 +55,7 @@ class Watch:
         self.recursive = recursive
         self.on_trouble = on_trouble
         self._keys = keys
-        self._wait_index = after_index + 1 if after_index > 0 else 0
+        self._wait_index = (after_index + 1) % (1 << 64) if after_index > 0 else 0
         self._established = False
         self._pause = 0.0
 

@@ -15,7 +15,7 @@ from kvstore.http.backend import Backend, TooManyRequests
 from kvstore.http.connection import Connection, Exchange, Reply, WatchReply
 from kvstore.http.express import Express, Lane
 from kvstore.http.guard import BUSY
-from kvstore.http.load import Load
+from kvstore.http.load import Load, Refusal
 from kvstore.http.reply import CORS_ANY, Answer, Manner, compose, cors_lines, refusal
 from kvstore.http.routes import Routes
 from kvstore.http.target import BadTarget
@@ -64,13 +64,6 @@ class _Server(web.Server):
         self._held.connections -= 1
 
 
-class _Refusal(asyncio.Protocol):
-    """One connection too many: closed as it comes."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        cast(asyncio.Transport, transport).abort()
-
-
 class Http:
     """A running server. Made by `serve`."""
 
@@ -91,11 +84,11 @@ class Http:
         self._listener = await listen(factory, host, port, ACCEPT_QUEUE, credentials)
 
     def _accept(self) -> asyncio.Protocol:
-        return _Refusal() if self.load.is_full else Express(self._lane)
+        return Refusal() if self.load.is_full else Express(self._lane)
 
     def _accept_guarded(self) -> asyncio.Protocol:
         """Where requests must name this host, the express lane, which does not look, takes none."""
-        return _Refusal() if self.load.is_full else self._server()
+        return Refusal() if self.load.is_full else self._server()
 
     def _hand_over(self, transport: asyncio.Transport, octets: bytes, is_half_closed: bool) -> None:
         """The connection goes on in aiohttp's server, with what it sent and nobody has answered."""
@@ -138,13 +131,15 @@ class Http:
             watch = cast(Connection, connection).watch
             if watch is not None:
                 watch.review(self._auth)
+        self._lane.review(self._auth)
 
     async def serve_request(self, exchange: Exchange) -> Reply | WatchReply:
         """One request, whatever its route. Called by aiohttp."""
         if not exchange.is_http1:
             return Reply(refusal(400), keep_alive=False)
         if not exchange.is_secure and (refused := self._whitelist.refusal(exchange.header("Host"))):
-            return Reply(compose(refused, Manner(exchange.is_http11, exchange.keep_alive, False, b"")), False)
+            manner = Manner(exchange.is_http11, exchange.keep_alive, exchange.method == "HEAD", cors=b"")
+            return Reply(compose(refused, manner), manner.keep_alive)
         try:
             found = self._routes.find(exchange.method, exchange.raw_target)
         except BadTarget:

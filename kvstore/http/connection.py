@@ -54,7 +54,7 @@ class Parser:
     serves either, or with those bytes percent-encoded, as long as it is the first in what was received.
     """
 
-    __slots__ = ("_body_bytes", "_fresh", "_inner", "_kept", "_load", "_payload")
+    __slots__ = ("_body_bytes", "_fresh", "_inner", "_kept", "_load", "_payload", "passed_over")
 
     def __init__(self, fresh: Callable[[], HttpRequestParser], load: Load) -> None:
         self._fresh = fresh
@@ -62,6 +62,7 @@ class Parser:
         self._load = load
         self._kept = 0  # bytes of a request that is not whole, without those of its body
         self._payload: StreamReader | None = None  # of the last request
+        self.passed_over: StreamReader | None = None  # its request is answered
         self._body_bytes = 0  # of it, that are counted
 
     def feed_data(self, received: bytes) -> tuple[Sequence[tuple[RawRequestMessage, StreamReader]], bool, bytes]:
@@ -71,10 +72,18 @@ class Parser:
             self._account(parsed[0], received, self._payload if in_body else None)
         except HttpProcessingError as problem:
             if in_body and self._payload is not None and not self._payload.is_eof():
-                is_size = isinstance(problem, LineTooLong | NoRoom)
-                self._payload.set_exception(BodyError(TOO_LARGE if is_size else b"invalid byte in chunk length"))
+                self._break(self._payload, problem)
             raise
         return parsed
+
+    def _break(self, body: StreamReader, problem: HttpProcessingError) -> None:
+        """Whoever reads it is told so; whoever only passes over what is left of it need not be."""
+        if body is self.passed_over:
+            body.feed_eof()
+        elif isinstance(problem, LineTooLong | NoRoom):
+            body.set_exception(BodyError(TOO_LARGE))
+        else:
+            body.set_exception(BodyError(b"invalid byte in chunk length"))
 
     def _account(
         self, messages: Sequence[tuple[RawRequestMessage, StreamReader]], received: bytes, body: StreamReader | None
@@ -266,7 +275,8 @@ class Exchange:
     # What follows is aiohttp's side of a request.
 
     def _finish(self) -> None:
-        pass  # no temporary files
+        """The answer is there, and about to be written."""
+        self.connection.pass_over(self._payload)
 
     def _cancel(self, exc: BaseException) -> None:
         self._payload.set_exception(exc)
@@ -315,6 +325,8 @@ class WatchReply:
         self._ended = asyncio.get_running_loop().create_future()
         connection.watch = self._watch
         self._watch.attach(self)
+        if connection.is_half_closed and not self._ended.done():  # it was before there was a watch to end
+            self._watch.finish()
 
     async def write_eof(self) -> None:
         if self._connection is None or self._ended is None:
@@ -392,6 +404,11 @@ class Connection(web.RequestHandler):
         """Whether no request after the present one will be served."""
         return self._close or self._force_close or (self._half_closed and not self._messages)
 
+    @property
+    def is_half_closed(self) -> bool:
+        """Whether the client sends no more."""
+        return self._half_closed
+
     async def drain(self) -> None:
         """Wait until the client has read enough; at once when it is gone."""
         await self._drain_helper()
@@ -429,6 +446,13 @@ class Connection(web.RequestHandler):
     def abort(self) -> None:
         if self._wire is not None:
             self._wire.abort()
+
+    def pass_over(self, body: StreamReader) -> None:
+        """Nobody reads it any more; aiohttp waits a while for its end, for a client to read its answer in peace."""
+        if body.exception() is not None:
+            self._lingering_time = 0.0  # it has no end
+        elif self._parser is not None:
+            cast(Parser, self._parser).passed_over = body
 
     async def start(self) -> None:
         try:
@@ -491,4 +515,6 @@ class Connection(web.RequestHandler):
         else:
             log.error("a request failed", exc_info=exc)
             whole = refusal(500)
+        if exc is not None:  # its frames know it: only the collector of cycles could take them back
+            exc.__traceback__ = exc.__context__ = exc.__cause__ = None
         return cast(web.StreamResponse, Reply(whole, keep_alive=False))

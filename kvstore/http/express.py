@@ -1,15 +1,15 @@
 """The express lane: plain key requests that arrive whole, answered without a task, a future or aiohttp.
 
-Theory of operation. Every connection begins here. A request is taken only if every byte of its head is of a kind that
-this file knows for certain (`_LINE`, `judge`): HTTP/1.1, a key, a few harmless header lines, at most one
-Content-Length. The first request that is anything else (a watch, an odd header line, a chunked body, a large one, one
-that does not go on arriving) moves the connection for good to aiohttp's protocol, with the bytes that were not
-consumed; so at any moment one parser alone decides where a request ends, and there is nothing to smuggle between the
-two. While auth is on, nothing is taken.
+Theory of operation. Every connection begins here. A request is taken only if its head leaves no doubt (heads.py):
+HTTP/1.1, a key, a few harmless header lines, at most one Content-Length. The first request that is anything else (an
+odd header line, a chunked body, a large one, one that does not go on arriving) moves the connection for good to
+aiohttp's protocol, with the bytes that were not consumed; so at any moment one parser alone decides where a request
+ends, and there is nothing to smuggle between the two. While auth is on, nothing is taken.
 
-A connection has one request served at a time, in order. The driver tells a write's outcome by a call in the midst of
-its turn; all that come in one turn are answered together behind it. The functions that parse, do and answer are those
-of `v2.keys`. This file knows connections and the heads of requests, no store and no JSON.
+A connection has one request served at a time, in order; a watch is served until it ends. The driver tells a write's
+outcome, and the store an event, by a call in the midst of the driver's turn; all answers of one turn are written
+together behind it, events at once. The functions that parse, do and answer are those of `v2.keys`. This file knows
+connections, no store and no JSON.
 """
 
 from __future__ import annotations
@@ -17,20 +17,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias, cast
+from typing import TypeAlias, cast
 
-from kvstore.auth import AuthChanged
+from kvstore.auth import Auth, AuthChanged
 from kvstore.http.backend import Backend, TooManyRequests, Unavailable
 from kvstore.http.errors import ApiError
+from kvstore.http.guard import Permit, Scope
+from kvstore.http.heads import LINE, Heads
 from kvstore.http.load import Load
-from kvstore.http.reply import Answer, Manner, compose, refusal
-from kvstore.http.v2.form import FORM_TYPE
-from kvstore.http.v2.keys import answer_failure, answer_of, list_or_read, operation_of
+from kvstore.http.reply import LAST_CHUNK, Answer, Manner, chunk, compose, compose_stream_head, refusal
+from kvstore.http.v2.keys import answer_failure, answer_of, list_or_read, operation_of, watch
 from kvstore.http.v2.listings import Listings
-from kvstore.http.v2.parameters import KeyRequest, parse_key_request
+from kvstore.http.v2.parameters import PREFIX, KeyRequest, parse_key_request
+from kvstore.http.v2.watches import Watch
 from kvstore.limits import Limits
 from kvstore.proposals import Outcome
 from kvstore.store.errors import StoreError
@@ -40,56 +41,16 @@ from kvstore.store.events import Event
 EXPRESS_BYTES = 64 << 10
 #: Bytes of further requests that are held while one is served; with more, no more is read.
 PIPELINE_BYTES = 256 << 10
-#: Different blocks of header lines that are remembered. One more, and all are forgotten and learnt anew.
-HEADS = 4096
-HEAD_BYTES = 2048  # of a block that is worth remembering
 #: How often is looked for connections that do not go on; a request that stays unfinished for two looks is aiohttp's.
 SWEEP_SECONDS = 1.0
 SWEEP_CONNECTIONS = 2_000  # that are looked at in one go
 
 _END = b"\r\n\r\n"
-#: No component is empty or begins with a dot, nothing is percent-encoded: such a path is clean (target.py) as it is.
-_LINE = re.compile(
-    rb"(GET|PUT|POST|DELETE) (/v2/keys(?:/(?![/.])[!$&-.0-;=@-Z_a-z~]*)*)(?:\?([!$%&-;=?@-Z_a-z~]*))? HTTP/1\.1"
-)
 _METHODS = {b"GET": "GET", b"PUT": "PUT", b"POST": "POST", b"DELETE": "DELETE"}
 _WITH_BODY = frozenset((b"PUT", b"POST"))
 
-_HEADER = re.compile(rb"\r\n([A-Za-z-]+):[ ]*([!-~](?:[ -~]*[!-~])?)?")
-_HARMLESS = frozenset((b"accept", b"accept-encoding", b"accept-language", b"cache-control", b"pragma", b"user-agent"))
-_HOST = re.compile(rb"[A-Za-z0-9.:\[\]_-]+")
-_LENGTH = re.compile(rb"[0-9]{1,9}")
 
 log = logging.getLogger(__name__)
-
-
-class Head(NamedTuple):
-    """What a block of header lines says about its request."""
-
-    length: int  # of the body
-    is_form: bool
-
-
-def judge(lines: bytes) -> Head | None:
-    """The header lines of a request, each with a CR LF in front; None: not for this lane."""
-    values: dict[bytes, bytes] = {}
-    at = 0
-    while at < len(lines):
-        header = _HEADER.match(lines, at)
-        if header is None or header[1].lower() in values:
-            return None
-        values[header[1].lower()] = header[2] or b""
-        at = header.end()
-    length = values.pop(b"content-length", b"0")
-    content_type = values.pop(b"content-type", None)
-    is_known = (
-        _HOST.fullmatch(values.pop(b"host", b""))
-        and _LENGTH.fullmatch(length)
-        and content_type in (None, FORM_TYPE)
-        and values.pop(b"connection", b"keep-alive").lower() == b"keep-alive"
-        and _HARMLESS.issuperset(values)
-    )
-    return Head(int(length), content_type is not None) if is_known else None
 
 
 HandOver: TypeAlias = Callable[[asyncio.Transport, bytes, bool], None]
@@ -111,26 +72,16 @@ class Lane:
         self.last = self.usual._replace(keep_alive=False)
         self.connections: set[Express] = set()
         self.unfinished: set[Express] = set()  # with a request that has begun to arrive
+        self.heads = Heads()
         self.listings = Listings()
         self.is_closing = False
-        self._heads: dict[bytes, Head] = {}
         self._settled: list[tuple[Express, Outcome | None]] = []
+        self._ended: list[Express] = []
         self._loop = asyncio.get_running_loop()
         self._to_look_at: deque[Express] = deque()
         self._overdue: set[Express] = set()
         self._emptied: asyncio.Event | None = None
         self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
-
-    def head(self, lines: bytes) -> Head | None:
-        """`judge`, remembered: a client sends the same lines again and again."""
-        head = self._heads.get(lines)
-        if head is None:
-            head = judge(lines)
-            if head is not None and len(lines) <= HEAD_BYTES:
-                if len(self._heads) >= HEADS:
-                    self._heads.clear()
-                self._heads[lines] = head
-        return head
 
     def settled(self, connection: Express, outcome: Outcome | None) -> None:
         """What `connection` waits for has ended; called in the midst of the driver's turn."""
@@ -145,6 +96,22 @@ class Lane:
                 connection.answer(outcome)
             except Exception as bug:  # the others are still to be answered
                 connection.fail(bug)
+
+    def ended(self, connection: Express) -> None:
+        """The watch of `connection` has; called in the midst of the driver's turn, or elsewhere."""
+        if not self._ended:
+            self._loop.call_soon(self._go_on)
+        self._ended.append(connection)
+
+    def _go_on(self) -> None:
+        ended, self._ended = self._ended, []
+        for connection in ended:
+            connection.go_on()
+
+    def review(self, auth: Auth) -> None:
+        """Users or roles have changed: a watch must not outlive the right to it."""
+        for connection in list(self.connections):
+            connection.review(auth)
 
     def _sweep(self) -> None:
         self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
@@ -197,6 +164,7 @@ class Express(asyncio.Protocol):
         "_request",
         "_rest",
         "_transport",
+        "_watch",
     )
 
     def __init__(self, lane: Lane) -> None:
@@ -209,6 +177,7 @@ class Express(asyncio.Protocol):
         self._is_blocked = False  # the client does not read its answers
         self._is_full = False  # we do not read, until what has come is served
         self._is_half_closed = False  # the client sends no more
+        self._watch: Watch | None = None  # the one that is served; `_asked` is its request
         self._quiet_since: float | None = None  # when it was first seen without a request, since the last one
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -223,6 +192,9 @@ class Express(asyncio.Protocol):
         self._lane.part(self)
         self._transport = None
         self._rest = b""
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
 
     def data_received(self, octets: bytes) -> None:
         self._quiet_since = None
@@ -237,6 +209,8 @@ class Express(asyncio.Protocol):
         """The client sends no more; a request that arrived whole is still answered, as etcd does."""
         if self._transport is None or self._transport.get_extra_info("sslcontext") is not None:
             return False
+        if self._watch is not None:
+            return False
         self._is_half_closed = True
         return self._asked is not None or self._is_blocked
 
@@ -247,7 +221,9 @@ class Express(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._is_blocked = False
         self._lane.load.resumed(self)
-        if self._asked is None and not self._is_serving:
+        if self._watch is not None:
+            self._watch.flush()
+        elif self._asked is None and not self._is_serving:
             self._serve()
 
     # --- one request after the other -----------------------------------------------------------------------------
@@ -278,8 +254,8 @@ class Express(asyncio.Protocol):
         if begin > lane.max_head:
             return self.leave()
         line_end = rest.find(b"\r\n")
-        head = lane.head(rest[line_end : begin - 4])
-        line = _LINE.fullmatch(rest, 0, line_end)
+        head = lane.heads.judge(rest[line_end : begin - 4])
+        line = LINE.fullmatch(rest, 0, line_end)
         if head is None or line is None or lane.backend.auth.enabled:
             return self.leave()
         method, path, query = line.groups()
@@ -297,10 +273,8 @@ class Express(asyncio.Protocol):
             self._rest = rest[end:]
             self._write(answer_failure(error, lane.backend))
             return True
-        if asked.wait:
-            return self.leave()
         self._request, self._rest = rest[:end], rest[end:]
-        self._begin(asked)
+        self._begin(asked, path)
         return True
 
     def _wait_for_more(self, length: int) -> bool:
@@ -309,7 +283,7 @@ class Express(asyncio.Protocol):
         self._lane.unfinished.add(self)
         return False
 
-    def _begin(self, asked: KeyRequest) -> None:
+    def _begin(self, asked: KeyRequest, path: bytes) -> None:
         backend = self._lane.backend
         if asked.method != "GET":
             self._asked = asked
@@ -317,6 +291,8 @@ class Express(asyncio.Protocol):
         elif asked.quorum:
             self._asked = asked
             backend.read(self._settled)
+        elif asked.wait:
+            self._begin_watch(asked, path[len(PREFIX) :])
         else:
             self._write(self._look(asked))
 
@@ -371,6 +347,52 @@ class Express(asyncio.Protocol):
             self._asked = None
             self._close()
 
+    # --- a watch (watches.Sink) -----------------------------------------------------------------------------------
+
+    def _begin_watch(self, asked: KeyRequest, written: bytes) -> None:
+        """`written` is the path behind /v2/keys."""
+        lane, transport = self._lane, self._transport
+        assert transport is not None
+        if self._is_half_closed:  # it is gone
+            self._close()
+            return
+        try:
+            started = watch(asked, lane.backend, lane.load, Permit(None, False, asked, written, Scope.ALL))
+        except (StoreError, TooManyRequests) as error:
+            self._write(answer_failure(error, lane.backend))
+            return
+        self._asked, self._watch = asked, started
+        transport.write(compose_stream_head(started.head, lane.usual))
+        started.attach(self)
+
+    @property
+    def is_stalled(self) -> bool:
+        return self._is_blocked
+
+    def send(self, piece: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(chunk(piece))
+
+    def end(self) -> None:
+        """The connection may live on, but not before the driver's turn is over."""
+        if self._transport is not None:
+            self._transport.write(LAST_CHUNK)
+        self._watch = None
+        self._lane.ended(self)
+
+    def review(self, auth: Auth) -> None:
+        """Users or roles have changed."""
+        if self._watch is not None:
+            self._watch.review(auth)
+
+    def go_on(self) -> None:
+        """The watch has ended: what came meanwhile is served."""
+        self._asked = None
+        if self._lane.is_closing:
+            self._close()
+        elif not self._is_serving:
+            self._serve()
+
     # --- the end --------------------------------------------------------------------------------------------------
 
     def leave(self) -> bool:
@@ -394,7 +416,10 @@ class Express(asyncio.Protocol):
 
     def finish(self) -> None:
         """The server stops: at once, or with the answer to the request that is under way."""
-        if self._asked is None:
+        if self._watch is not None:
+            self._watch.finish()
+            self._close()
+        elif self._asked is None:
             self._close()
 
     def _close(self) -> None:

@@ -7,7 +7,7 @@ Knows no request and no socket.
 from __future__ import annotations
 
 import asyncio
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 from kvstore.limits import Limits
 
@@ -24,6 +24,13 @@ class Client(Protocol):
 
     def abort(self) -> None:
         """Drops the connection and all that waits to be sent."""
+
+
+class Refusal(asyncio.Protocol):
+    """One connection too many: closed as it comes."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast(asyncio.Transport, transport).abort()
 
 
 class _Stall(NamedTuple):

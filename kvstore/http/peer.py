@@ -5,13 +5,21 @@ The stream of messages on the same port is not HTTP; see kvstore/transport.py.
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Callable
 from typing import Protocol
 
 from aiohttp import web
 
+from kvstore.http.load import Refusal
 from kvstore.membership import Membership
 from kvstore.version import ETCD_CLUSTER_VERSION, ETCD_SERVER_VERSION
+
+#: Who asks here asks once, a few times in a member's life.
+MAX_CONNECTIONS = 64
+IDLE_SECONDS = 10.0  # without a request that is whole
+LINGERING_SECONDS = 1.0  # for a body that nobody wants
 
 
 class PeerBackend(Protocol):
@@ -22,7 +30,7 @@ class PeerBackend(Protocol):
     def membership(self) -> Membership: ...
 
 
-def peer_http(backend: PeerBackend) -> web.Server:
+def peer_http(backend: PeerBackend) -> Callable[[], asyncio.BaseProtocol]:
     """A factory of protocols for connections that turned out to be HTTP."""
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
@@ -48,4 +56,9 @@ def peer_http(backend: PeerBackend) -> web.Server:
             headers={"X-Etcd-Cluster-Id": f"{backend.cluster_id:x}"},
         )
 
-    return web.Server(answer, access_log=None)
+    server = web.Server(answer, access_log=None, keepalive_timeout=IDLE_SECONDS, lingering_time=LINGERING_SECONDS)
+
+    def accept() -> asyncio.BaseProtocol:
+        return server() if len(server.connections) < MAX_CONNECTIONS else Refusal()
+
+    return accept

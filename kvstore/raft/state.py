@@ -143,7 +143,7 @@ class State:
         self.round_acks: set[int] = set()
 
         # Our own proposals and reads that travel to the leader. The session tells this life from earlier ones.
-        self.session = random.getrandbits(62)
+        self.session = random.getrandbits(62)  # nosec B311  # tells lives apart, and keeps no secret
         self.sequence = 0
 
     # --- what others may ask ---------------------------------------------------------------------------------

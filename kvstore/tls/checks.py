@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from cryptography import x509
 
-from kvstore.certificates import common_name, hosts_of
+from kvstore.certificates import UNREADABLE, common_name, hosts_of
 from kvstore.settings import TlsSettings
 from kvstore.tls.material import Material
 from kvstore.tls.sides import Refused
@@ -71,7 +71,7 @@ def _readable() -> Iterator[None]:
     """OpenSSL lets pass what this parser does not; then nothing is known about it."""
     try:
         yield
-    except (ValueError, x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType) as problem:
+    except UNREADABLE as problem:
         raise Refused(f"its certificate cannot be read: {problem}") from None
 
 

@@ -66,8 +66,6 @@ class Credentials:
             loaded: Material | TlsError = load(self.settings, self._policy)
         except TlsError as problem:
             loaded = problem
-        except ValueError as problem:
-            loaded = TlsError(f"cannot be read: {problem}")
         return now, loaded if fingerprint(self.settings) == now else None
 
     async def watch(self) -> None:

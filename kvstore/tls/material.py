@@ -7,6 +7,7 @@ session of before can be resumed after a change. These calls block.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import ssl
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from cryptography import x509
 
+from kvstore.certificates import UNREADABLE
 from kvstore.ciphers import openssl_names
 from kvstore.settings import TlsSettings
 from kvstore.tls.sides import TlsError
@@ -73,6 +75,13 @@ def fingerprint(settings: TlsSettings) -> Fingerprint:
 
 def load(settings: TlsSettings, policy: Policy) -> Material:
     """Raises TlsError."""
+    try:
+        return _load(settings, policy)
+    except UNREADABLE as problem:
+        raise TlsError(f"{', '.join(map(str, paths(settings)))}: cannot be read: {problem}") from None
+
+
+def _load(settings: TlsSettings, policy: Policy) -> Material:
     expiries: list[Expiry] = []
     authorities: list[x509.Certificate] = []
     if settings.cert_file is not None:
@@ -106,7 +115,7 @@ def _listening(settings: TlsSettings, policy: Policy) -> ssl.SSLContext:
 
 
 def _dialling(settings: TlsSettings, policy: Policy) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = _Context(ssl.PROTOCOL_TLS_CLIENT)
     _furnish(context, settings, policy)
     if settings.auto:  # nobody vouches for anybody: this encrypts, and that is all
         context.check_hostname = False
@@ -138,7 +147,7 @@ def _furnish(context: ssl.SSLContext, settings: TlsSettings, policy: Policy) -> 
 
 
 class _Context(ssl.SSLContext):
-    """Hands what is left to tell the other side, an alert, over with the error: asyncio drops it."""
+    """A context whose sessions part with an alert, which asyncio drops, and without waiting for the other side."""
 
     def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *more: Any, **named: Any) -> ssl.SSLObject:
         session: _Session = super().wrap_bio(incoming, outgoing, *more, **named)  # type: ignore[assignment]
@@ -157,6 +166,18 @@ class _Session(ssl.SSLObject):
         except ssl.SSLError as problem:
             problem.alert = self.outgoing.read()  # type: ignore[attr-defined]
             raise
+
+    def getpeercert(self, binary_form: bool = False) -> Any:
+        """The event loop asks for it, and would tell of a bug where Python cannot read what OpenSSL let pass."""
+        try:
+            return super().getpeercert(binary_form)
+        except ValueError as problem:
+            raise ssl.SSLError(1, f"its certificate cannot be read: {problem}") from None
+
+    def unwrap(self) -> None:
+        """Says goodbye, and does not wait for the other side's: it may never come, and what comes is not read."""
+        with contextlib.suppress(ssl.SSLWantReadError):
+            super().unwrap()
 
 
 _Context.sslobject_class = _Session
@@ -200,11 +221,22 @@ def _lists(path: Path) -> Iterator[x509.CertificateRevocationList]:
 def _revoked(
     path: Path, listed: x509.CertificateRevocationList, authorities: list[x509.Certificate]
 ) -> set[tuple[x509.Name, int]]:
-    """The list of a known authority must have its signature; one between it and the certificates is not known here."""
-    signers = [one for one in authorities if one.subject == listed.issuer]
+    """The list of a trusted authority must have its signature. Others are not known here: of one that is no longer
+    trusted, or that stands between a trusted one and the certificates."""
+    signers = [one for one in authorities if one.subject == listed.issuer and _may_be_by(listed, one)]
     if signers and not any(_has_signed(one, listed) for one in signers):
         raise TlsError(f"{path}: the list by {listed.issuer.rfc4514_string()} has not that authority's signature")
     return {(listed.issuer, one.serial_number) for one in listed}
+
+
+def _may_be_by(listed: x509.CertificateRevocationList, authority: x509.Certificate) -> bool:
+    """By the identifiers of keys, where both have one: an old and a new authority may have the same name."""
+    try:
+        wanted = listed.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
+        own = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+    except x509.ExtensionNotFound:
+        return True
+    return wanted is None or wanted == own
 
 
 def _has_signed(signer: x509.Certificate, listed: x509.CertificateRevocationList) -> bool:

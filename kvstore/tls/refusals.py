@@ -15,8 +15,6 @@ from kvstore import logs
 MAX_LINES = 20
 WINDOW_SECONDS = 60.0
 
-log = logs.get("tls")
-
 _REASONS = {
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "it shows no certificate",
     "UNSUPPORTED_PROTOCOL": "it wants a version of TLS below --tls-min-version",
@@ -40,7 +38,7 @@ def reason(problem: OSError) -> str:
     if isinstance(problem, ssl.SSLCertVerificationError):
         words = problem.verify_message
         return f"its certificate: {words}" + (f" ({_MORE[words]})" if words in _MORE else "")
-    if isinstance(problem, ssl.SSLError) and problem.reason:
+    if isinstance(problem, ssl.SSLError) and getattr(problem, "reason", None):
         words = problem.reason.replace("_", " ").lower()
         if " alert " in words:
             return f"it ended the handshake: {words.partition(' alert ')[2]}"
@@ -49,14 +47,15 @@ def reason(problem: OSError) -> str:
 
 
 def speaks_no_tls(problem: OSError) -> bool:
-    return isinstance(problem, ssl.SSLError) and problem.reason in _NO_TLS
+    return isinstance(problem, ssl.SSLError) and getattr(problem, "reason", None) in _NO_TLS
 
 
 class Refusals:
     """Of one listener."""
 
-    def __init__(self, side: str) -> None:
+    def __init__(self, side: str, component: str = "tls") -> None:
         self._side = side
+        self._log = logs.get(component)
         self._told: set[tuple[str, str]] = set()
         self._unsaid = 0
         self._window: asyncio.TimerHandle | None = None
@@ -71,7 +70,7 @@ class Refusals:
             return
         self._told.add(told)
         fields = {"why": why, **({"peer": text_of(address)} if address else {}), "side": self._side}
-        log.warning("refuses a connection", **fields)
+        self._log.warning("refuses a connection", **fields)
 
     def close(self) -> None:
         """Says what is left to say."""
@@ -82,7 +81,7 @@ class Refusals:
     def _next_window(self) -> None:
         self._window = None
         if self._unsaid:
-            log.warning("refused more connections for such reasons", more=self._unsaid, side=self._side)
+            self._log.warning("refused more connections for such reasons", more=self._unsaid, side=self._side)
         self._told.clear()
         self._unsaid = 0
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Iterable, Iterator
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from kvstore.tls.credentials import Credentials
     from kvstore.tls.material import Expiry
 
-#: Addresses to listen on that nobody connects to.
-_ANYWHERE = ("0.0.0.0", "::")
+#: Addresses to listen on that nobody connects to: all of this machine's.
+_ANYWHERE = (str(IPv4Address(0)), str(IPv6Address(0)))
 
 
 #: Handshakes that may be under way on one port, each with two files; never more than one of so many files.

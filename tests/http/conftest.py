@@ -21,6 +21,17 @@ def settings() -> Settings:
     return Settings()
 
 
+#: As these settings want it, a connection begins in the express lane, or all of it is aiohttp's: where a Host header
+#: must be looked at, the express lane takes nothing.
+LANES = {"express": Settings(), "aiohttp": Settings(hosts=frozenset(("x",)))}
+
+
+@pytest.fixture(params=LANES)
+def either_lane(request: pytest.FixtureRequest) -> Settings:
+    """For tests that override `settings`."""
+    return LANES[request.param]
+
+
 @pytest.fixture
 async def http(backend: LocalBackend, settings: Settings) -> AsyncIterator[Http]:
     server = await serve(backend, "127.0.0.1", 0, settings=settings)

@@ -6,11 +6,16 @@ import asyncio
 
 import pytest
 
-from kvstore.http.app import Http
+from kvstore.http.app import Http, Settings
 from kvstore.store.operations import Set
 from tests.http.backend import LocalBackend
-from tests.http.client import DEADLINE, FORM, RawClient, put, request
+from tests.http.client import DEADLINE, RawClient, put, request
 from tests.http.conftest import Connect
+
+
+@pytest.fixture
+def settings(either_lane: Settings) -> Settings:
+    return either_lane
 
 
 async def test_idle_connections_close_and_nobody_else_gets_in(http: Http, client: RawClient) -> None:
@@ -46,12 +51,11 @@ async def test_a_request_in_flight_is_answered(http: Http, client: RawClient, ba
 
 
 @pytest.mark.parametrize("grace", [0.0, 0.01])
-@pytest.mark.parametrize("header", ["Accept: */*", "Upgrade: h2c"])  # the second is not for the express lane
 async def test_after_the_grace_a_stuck_request_is_dropped(
-    http: Http, client: RawClient, backend: LocalBackend, grace: float, header: str
+    http: Http, client: RawClient, backend: LocalBackend, grace: float
 ) -> None:
     backend.is_stuck = True
-    client.send(request("PUT /v2/keys/a", FORM, header, body=b"value=1"))
+    client.send(put("/a", "value=1"))
     await backend.called.wait()
     async with asyncio.timeout(DEADLINE):
         await http.close(grace)

@@ -308,3 +308,17 @@ class TestHalfClosed:
         client.writer.write_eof()
         assert await client.is_closed()
         assert backend.store.index == 0
+
+
+@pytest.mark.parametrize("content_type", [FORM, "Content-Type: text/plain"])
+async def test_a_body_that_breaks_is_no_error_of_ours(
+    client: RawClient, content_type: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whether somebody waits for it, or only for its end: with a plain text, the answer is given already."""
+    client.send(request("PUT /v2/keys/a", content_type, "Transfer-Encoding: chunked") + b"1\r\nx\r\n")
+    if content_type != FORM:
+        assert (await client.response()).status == 201
+    client.send(b"zz\r\n")
+    while not await client.is_closed():
+        pass
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from kvstore.auth import AuthChanged
 from kvstore.http import express
 from kvstore.http.app import Http, Settings, serve
-from kvstore.http.express import EXPRESS_BYTES, HEADS, PIPELINE_BYTES, Head, Lane, judge
-from kvstore.http.load import Load
-from kvstore.http.reply import CORS_ANY
+from kvstore.http.express import EXPRESS_BYTES, PIPELINE_BYTES
+from kvstore.http.heads import HEADS, Head, Heads, judge
 from kvstore.limits import Limits
 from kvstore.store.operations import Set
 from tests.http.backend import LocalBackend
@@ -71,12 +70,11 @@ def test_only_heads_that_leave_no_doubt_are_taken(lines: bytes, head: Head | Non
     assert judge(lines) == head
 
 
-async def test_no_more_than_so_many_heads_are_remembered(backend: LocalBackend) -> None:
-    lane = Lane(backend, CORS_ANY, Load(Limits()), lambda transport, octets, half_closed: None)
+def test_no_more_than_so_many_heads_are_remembered() -> None:
+    heads = Heads()
     for number in range(HEADS + 10):
-        lane.head(b"%s\r\nAccept: %d" % (HOST, number))
-    assert len(lane._heads) == 10
-    await lane.close(0.0)
+        assert heads.judge(b"%s\r\nAccept: %d" % (HOST, number)) == Head(0, False)
+    assert len(heads) == 10
 
 
 class Watched:
@@ -106,7 +104,7 @@ class Watched:
         ("GET /v2/keys/../a", False),
         ("GET /v2/keys/.a", False),
         ("GET /v2/keysa", False),
-        ("GET /v2/keys?wait=true&recursive=true&waitIndex=1", False),
+        ("GET /v2/keys?wait=true&recursive=true&waitIndex=1", True),
         ("GET /version", False),
         ("HEAD /v2/keys/a", False),
         ("get /v2/keys/a", False),
@@ -320,6 +318,36 @@ async def test_an_idle_connection_is_closed(backend: LocalBackend, monkeypatch: 
     await http.close(grace=0.0)
 
 
+# --- watches ------------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_asked_behind_a_watch_waits_for_its_end(client: RawClient, backend: LocalBackend) -> None:
+    client.send(request("GET /v2/keys/a?wait=true") + request("GET /v2/keys/a"))
+    head = await client.head()
+    assert head.header("Transfer-Encoding") == "chunked"
+    backend.apply(Set(b"/a", b"1", False, None, False))
+    event = await client.chunk()
+    assert event.startswith(b'{"action":"set"')
+    assert await client.chunk() == b""
+    assert (await client.response()).body.startswith(b'{"action":"get"')
+
+
+async def test_many_polls_follow_each_other_on_one_connection(
+    http: Http, client: RawClient, backend: LocalBackend
+) -> None:
+    for index in range(1, 20):
+        client.send(request(f"GET /v2/keys/a?wait=true&waitIndex={index}"))
+        if index % 2:  # sometimes it is there already
+            await client.head()
+        backend.apply(Set(b"/a", b"%d" % index, False, None, False))
+        if index % 2 == 0:
+            await client.head()
+        assert f'"value":"{index}"'.encode() in await client.chunk()
+        assert await client.chunk() == b""
+    assert Watched(http).express == 1
+    assert backend.store.watcher_count == 0
+
+
 # --- auth ---------------------------------------------------------------------------------------------------------
 
 
@@ -354,3 +382,13 @@ async def test_auth_that_is_switched_on_meanwhile_holds_for_what_waits(
         barriers[0].set_result(None)
     assert (await client.response()).status == 401
     assert backend.store.index == index
+
+
+async def test_a_guests_watch_ends_with_the_right_to_it(client: RawClient, backend: LocalBackend) -> None:
+    client.send(request("GET /v2/keys/app/a?wait=true&stream=true"))
+    await client.head()
+    furnish(backend)  # no guest may read there, once auth is on
+    while piece := await client.chunk():
+        assert b"/app/a" in piece
+    assert (await client.ask(request("GET /v2/keys/app/a"))).status == 401
+    assert backend.store.watcher_count == 0

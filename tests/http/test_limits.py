@@ -57,9 +57,13 @@ class TestHead:
 
     async def test_a_head_beyond_its_limit_in_many_pieces(self, client: RawClient) -> None:
         for octet in request("GET /version", *(f"X-{n}: {'x' * 60}" for n in range(10))):
+            if client.writer.transport.is_closing():
+                break
             client.send(bytes([octet]))
             await asyncio.sleep(0)
-        assert (await client.response()).status == 431
+        with contextlib.suppress(ConnectionError, EOFError):  # it may be closed before its last words are read
+            assert (await client.response()).status == 431
+        assert await client.is_closed()
 
     async def test_one_header_line_too_many(self, client: RawClient) -> None:
         assert (await client.ask(request("GET /version", *(f"X{n}: y" for n in range(15))))).status == 200

@@ -118,6 +118,11 @@ class TestBacklog:
         assert not sink.is_ended
 
 
+@pytest.fixture
+def settings(either_lane: Settings) -> Settings:
+    return either_lane
+
+
 async def until_watchers(backend: LocalBackend, count: int) -> None:
     """Let the loop run until the store has so many watchers."""
     async with asyncio.timeout(DEADLINE):
@@ -183,10 +188,18 @@ async def test_one_that_half_closes_is_gone_too(client: RawClient, backend: Loca
     assert await client.is_closed()
 
 
+async def test_one_that_half_closes_at_once_has_no_watch(client: RawClient, backend: LocalBackend) -> None:
+    client.send(request("GET /v2/keys/a?wait=true&stream=true"))
+    client.writer.write_eof()
+    async with asyncio.timeout(DEADLINE):
+        await client.reader.read()  # until it is closed
+    assert backend.store.watcher_count == 0
+
+
 class TestSlowReader:
     @pytest.fixture
-    def settings(self) -> Settings:
-        return Settings(Limits(watch_backlog=10))
+    def settings(self, either_lane: Settings) -> Settings:
+        return either_lane._replace(limits=Limits(watch_backlog=10))
 
     async def test_is_cut_off_and_its_memory_given_back(
         self, http: Http, connect: Connect, backend: LocalBackend

@@ -38,6 +38,12 @@ async def test_who_names_another_host_is_refused(client: RawClient, host: str, s
         assert answer.header("Access-Control-Allow-Origin") is None
 
 
+async def test_a_refused_request_does_not_end_the_connection(client: RawClient) -> None:
+    refused = await client.ask(b"HEAD /v2/keys/ HTTP/1.1\r\nHost: evil.example\r\n\r\n")
+    assert (refused.status, refused.body) == (421, b"")
+    assert (await client.ask(b"GET /v2/keys/ HTTP/1.1\r\nHost: kv.example\r\n\r\n")).status == 200
+
+
 @pytest.mark.parametrize("hosts", [(), ("*",), ("a", "*")])
 def test_it_may_allow_all(hosts: tuple[str, ...]) -> None:
     assert Whitelist(frozenset(hosts)).refusal(b"whoever") is None

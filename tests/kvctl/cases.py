@@ -119,6 +119,8 @@ set --ttl 01750 /t 1
 set --ttl 089 /t 1
 set --ttl 1.5 /t 1
 set --ttl 9223372036854775807 /t 1
+-o json set --ttl 9223372036854775807 /t 1
+-o json set --ttl 18446744100 /t 1
 set /t 3 --ttl 1000
 set /swap 1
 set --swap-with-value 1 /swap 2
@@ -336,6 +338,15 @@ ETCDCTL_ENDPOINTS={nobody} --endpoints {url} get /a
 --endpoints {nobody} get
 --endpoints {nobody} --debug get /a
 --endpoints {nobody} -o json get /a
+--endpoints {nobody} --debug --no-sync watch --after-index -1 /a
+--endpoints {nobody} --debug --no-sync watch --after-index 7 -r /a/
+--endpoints {nobody} --debug --no-sync get ''
+--endpoints , --no-sync get /a
+--endpoints ' {url}' get /a
+--endpoints http://[::1]:1 --no-sync get /a
+--endpoints http://[::1 get /a
+--endpoints http://127.0.0.1:99999 --no-sync get /a
+--endpoints HTTP://127.0.0.1:1 --no-sync get /a
 --endpoints foo:1 get /a
 --endpoints foo:1 --no-sync get /a
 --endpoints ftp://127.0.0.1:1 --no-sync get /a
@@ -410,6 +421,15 @@ backup --unknown
 """
 
 USERS = r"""
+--debug user add early:<&>
+--debug user get early
+--debug user grant early --roles root
+--debug user remove early
+--debug role add early
+--debug role grant early --path /x --read
+--debug role revoke early --path /x --readwrite
+--debug role remove early
+--debug auth disable
 user list
 user list extra
 user get

@@ -56,13 +56,14 @@ def begin(*arguments: str, url: str) -> subprocess.Popen[bytes]:
     )
 
 
-def next_line(process: subprocess.Popen[bytes], seconds: float = SECONDS) -> str:
-    """The next line that it prints; empty when there is none within the time, or it has ended."""
-    assert process.stdout is not None
+def next_line(process: subprocess.Popen[bytes], seconds: float = SECONDS, *, error: bool = False) -> str:
+    """The next line that it prints, or says on standard error; empty when there is none within the time."""
+    stream = process.stderr if error else process.stdout
+    assert stream is not None
     line = b""
     deadline = time.monotonic() + seconds
-    while not line.endswith(b"\n") and select.select([process.stdout], [], [], max(deadline - time.monotonic(), 0))[0]:
-        byte = process.stdout.read(1)
+    while not line.endswith(b"\n") and select.select([stream], [], [], max(deadline - time.monotonic(), 0))[0]:
+        byte = stream.read(1)
         if not byte:
             break
         line += byte

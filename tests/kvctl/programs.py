@@ -99,7 +99,7 @@ def kvctl(case: Case, places: Places) -> Outcome:
             signal.signal(signal.SIGINT, before)
         for stream in streams[1:]:
             stream.flush()
-    out, err = (stream.buffer.getvalue().decode() for stream in streams[1:])
+    out, err = (stream.buffer.getvalue().decode(errors="surrogateescape") for stream in streams[1:])
     return Outcome(out, err, status)
 
 

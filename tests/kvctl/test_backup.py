@@ -10,7 +10,11 @@ import pytest
 
 from kvstore.storage.check import check
 from tests.cluster import Cluster
+from tests.kvctl.cases import Case
 from tests.kvctl.process import on_terminal, run, says
+from tests.kvctl.programs import Places, kvctl
+
+NOWHERE = Places("", "", "", "")
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -91,7 +95,7 @@ def test_what_cannot_be_backed_up(stopped: tuple[Path, str], tmp_path: Path) -> 
         ("--data-dir", str(source), "--backup-dir", str(tmp_path / "file")): "File exists",
     }
     for arguments, words in cases.items():
-        done = run("backup", *arguments)
-        assert (done.returncode, done.stdout) == (1, ""), done
-        assert words in done.stderr
-        assert done.stderr.count("\n") == 1
+        outcome = kvctl(Case("", ("backup", *arguments), {}, ""), NOWHERE)
+        assert (outcome.status, outcome.stdout) == (1, ""), outcome
+        assert words in outcome.stderr
+        assert outcome.stderr.count("\n") == 1

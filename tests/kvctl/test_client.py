@@ -133,6 +133,16 @@ async def test_what_is_no_etcd_is_said() -> None:
                 await Keys(client).get("/a")
 
 
+async def test_a_write_whose_answer_cannot_be_read_may_have_happened() -> None:
+    async with (
+        Fake(answer(200), answer(201, ["x"]), answer(404, "x")).serving() as server,
+        Client([server.url]) as client,
+    ):
+        for error in (OutcomeUnknown, OutcomeUnknown, InvalidAnswer):
+            with pytest.raises(error):
+                await Keys(client).set("/a", "1")
+
+
 async def test_half_a_surrogate_pair_is_the_replacement_character() -> None:
     body = b'{"action":"get","node":{"key":"/a","value":"\\ud83d\\ude00 \\udcff"}}'
     reply = (b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body), True)
@@ -279,3 +289,40 @@ def test_endpoints_and_paths() -> None:
     assert parse("http://h:1/etcd").target("/v2/keys/ä") == "/etcd/v2/keys/%C3%A4"
     assert parse("http://u:p@h:1").authority == "h:1"
     assert [canonical(path) for path in ("", "//a//./b/", "/a/../b", "/..")] == ["/", "/a/b/", "/b", "/"]
+
+
+# --- limits -------------------------------------------------------------------------------------------------------
+
+
+async def test_an_answer_that_is_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kvstore.client.connection.MAX_ANSWER_BYTES", 10)
+    async with Fake(answer(200, node())).serving() as server, Client([server.url]) as client:
+        with pytest.raises(Unreachable, match="longer than 10 bytes"):
+            await Keys(client).get("/a")
+
+
+async def test_a_head_that_is_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kvstore.client.connection.MAX_HEAD_BYTES", 10)
+    monkeypatch.setattr("kvstore.client.connection.READ_BYTES", 10)
+    async with Fake(answer(200, node())).serving() as server, Client([server.url]) as client:
+        with pytest.raises(Unreachable, match="the head of the answer is too long"):
+            await Keys(client).get("/a")
+
+
+async def test_connections_that_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kvstore.client.pool.MAX_IDLE_CONNECTIONS", 1)
+    async with Fake(answer(200, node())).serving() as server, Client([server.url]) as client:
+        await asyncio.gather(*(Keys(client).get("/a") for _ in range(3)))
+        assert server.connections == 3
+        await Keys(client).get("/a")
+        assert server.connections == 3  # the one that was kept
+        await asyncio.gather(*(Keys(client).get("/a") for _ in range(2)))
+        assert server.connections == 4  # the others were not
+
+
+async def test_a_connection_is_not_kept_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kvstore.client.connection.MAX_IDLE_SECONDS", 0.0)
+    async with Fake(answer(200, node())).serving() as server, Client([server.url]) as client:
+        for _ in range(2):
+            await Keys(client).get("/a")
+    assert server.connections == 2

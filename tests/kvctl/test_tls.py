@@ -125,10 +125,11 @@ async def test_without_the_certificate_that_the_server_wants(files: Files) -> No
         async with asyncio.timeout(30):
             while not (line := await child.stdout.readline()).startswith(b"ACCEPT"):
                 assert line
-        start = ("--no-sync", "--ca-file", files.ca, "--endpoints", f"https://{line.decode().split()[1]}")
+        start = ("--ca-file", files.ca, "--endpoints", f"https://{line.decode().split()[1]}")
         why = "remote error: tls: certificate required"
         assert await both(*start, "get", "/a") == failed(why)
-        assert await both(*start, "rm", "/a") == (4, "", f"Error:  {why}\n")  # certainly not done
+        assert await both(*start, "--no-sync", "get", "/a") == failed(why)
+        assert await both(*start, "--no-sync", "rm", "/a") == (4, "", f"Error:  {why}\n")  # certainly not done
     finally:
         child.kill()
         await child.wait()

@@ -87,6 +87,7 @@ def draw(seed: int, planted: frozenset[str] = frozenset()) -> Plan:
             read_retry_ticks=random.choice((5, 10)),
             snapshot_count=random.choice((10, 25, 80)),
             keep_entries=random.choice((0, 5, 20)),
+            compact_entries=7,
             max_proposals=random.choice((3, 100)),
             max_command_bytes=4096,
             batch_bytes=random.choice((1, 200, 4096)),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from kvstore.server import MAX_STRANGERS
 from kvstore.transport import PREAMBLE, Hello, frame
 from kvstore.wire import PEER_VERSION, pack
 from tests.http.client import FORM, RawClient, request
@@ -73,3 +74,22 @@ async def test_a_stranger_at_the_peer_port_is_refused_and_logged_once(
         assert f"reason={verdict.decode()}" in member.log
         await healthy(member)
         assert "Traceback" not in member.log
+
+
+async def test_strangers_with_the_right_ids_are_met_only_so_often(tmp_path: Path) -> None:
+    """Each that is welcomed is noted on the disk, for good."""
+    async with running(1, tmp_path) as cluster:
+        member = cluster.members[0]
+        await healthy(member)
+        fields = dict(part.split("=") for part in member.log.splitlines()[0].split() if "=" in part)
+        verdicts = []
+        for sender in range(100, 100 + MAX_STRANGERS + 3):
+            hello = Hello(PEER_VERSION, int(fields["cluster"], 16), sender, int(fields["member"], 16), bytes(16))
+            stranger = await RawClient.connect(member.peer_port, member.address)
+            stranger.send(PREAMBLE + frame(pack(hello)))
+            length = int.from_bytes(await stranger.reader.readexactly(4), "big")
+            verdicts.append(await stranger.reader.readexactly(length))
+            await stranger.close()
+        assert [b"welcome" in verdict for verdict in verdicts] == [True] * MAX_STRANGERS + [False] * 3
+        assert b"stranger" in verdicts[-1]
+        await healthy(member)

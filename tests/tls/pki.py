@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+
 from kvstore.certificates import Issued, Usage, authority, issue, revocation_list, self_signed
 from tests.cluster import Pair, Tls
 
@@ -60,6 +63,19 @@ class Pki:
             "self-signed": self.pair("self-signed", self_signed("self-signed", (*HOSTS, NAME), Usage.PEER)),
             "revoked": self.issue("revoked"),
         }
+
+    def odd(self) -> Pair:
+        """One with a good signature, and in its list of names one that is none: OpenSSL lets it pass."""
+        names = x509.UnrecognizedExtension(x509.SubjectAlternativeName.oid, bytes.fromhex("3006820401020380"))
+        builder = x509.CertificateBuilder(
+            self.ca.certificate.subject,
+            x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "odd")]),
+            self.ca.key.public_key(),
+            x509.random_serial_number(),
+            self.ca.certificate.not_valid_before_utc,
+            self.ca.certificate.not_valid_after_utc,
+        ).add_extension(names, critical=False)
+        return self.pair("odd", Issued(builder.sign(self.ca.key, hashes.SHA256()), self.ca.key))
 
     def revoke(self, *files: str, name: str = "revoked.crl") -> Path:
         return self.write(name, revocation_list(self.ca, [self.issued[one].certificate.serial_number for one in files]))

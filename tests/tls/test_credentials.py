@@ -16,7 +16,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
-from kvstore.certificates import Issued, Usage, issue, revocation_list
+from kvstore.certificates import Issued, Usage, authority, issue, revocation_list
 from kvstore.settings import TlsSettings
 from kvstore.tls import credentials as module
 from kvstore.tls.credentials import Credentials, open_side
@@ -192,6 +192,17 @@ def test_a_list_with_the_signature_of_another_is_refused(folder: Path, pki: Pki)
     (folder / "crl").write_bytes(revocation_list(forger, [1]))
     with pytest.raises(TlsError, match="has not that authority's signature"):
         Credentials("client", settings(folder), POLICY)
+
+
+def test_a_list_by_an_older_authority_of_the_same_name_does_no_harm(folder: Path, pki: Pki) -> None:
+    """It is still there while authorities are rolled."""
+    newer = authority("the authority")
+    assert newer.certificate.subject == pki.ca.certificate.subject
+    put(folder, issue(newer, "first", [], Usage.SERVER))
+    (folder / "ca.crt").write_bytes(newer.certificate_pem)
+    (folder / "crl").write_bytes(revocation_list(pki.ca, [1]) + revocation_list(newer, [2]))
+    listed = Credentials("client", settings(folder), POLICY).material.revoked
+    assert {serial for _, serial in listed} == {1, 2}
 
 
 def test_several_lists_in_one_file_and_one_in_der(folder: Path, pki: Pki) -> None:

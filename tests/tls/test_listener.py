@@ -162,6 +162,38 @@ async def test_what_has_only_just_come_is_closed_with_the_port(pki: Pki, caplog:
             assert await asyncio.to_thread(knocking.recv, 1) == b""
 
 
+async def test_a_connection_closes_although_the_client_does_not_say_goodbye(
+    pki: Pki, caplog: pytest.LogCaptureFixture
+) -> None:
+    lost = asyncio.Event()
+    answer = b"x" * (1 << 20)  # more than the sockets hold: what was written still arrives
+
+    class Closing(Echo):
+        def data_received(self, octets: bytes) -> None:
+            self.transport.write(answer)
+            self.transport.close()
+
+        def connection_lost(self, problem: Exception | None) -> None:
+            lost.set()
+
+    def read(secured: ssl.SSLSocket) -> int:
+        size = 0
+        while size < len(answer):
+            size += len(secured.recv(1 << 16))
+        return size
+
+    async with listening(pki, caplog) as scene:
+        scene.listener._factory = Closing
+        with socket.create_connection(("127.0.0.1", scene.port), SECONDS) as raw:
+            context = pki.context(pki.issue("good"))
+            secured = await asyncio.to_thread(context.wrap_socket, raw, server_hostname="127.0.0.1")
+            with secured:
+                await asyncio.to_thread(secured.sendall, b"hello")
+                assert await asyncio.to_thread(read, secured) == len(answer)
+                async with asyncio.timeout(SECONDS):
+                    await lost.wait()
+
+
 async def test_a_probe_that_says_nothing_is_not_told_of(pki: Pki, caplog: pytest.LogCaptureFixture) -> None:
     async with listening(pki, caplog) as scene:
         with socket.create_connection(("127.0.0.1", scene.port), SECONDS):
@@ -319,6 +351,14 @@ async def test_a_client_may_come_from_anywhere(pki: Pki, caplog: pytest.LogCaptu
     context = pki.context(pki.issue("roaming", ["192.0.2.1"]))
     async with listening(pki, caplog) as scene:
         assert await echo(scene, context) == b"hello"
+
+
+async def test_a_certificate_that_only_openssl_can_read_is_refused(pki: Pki, caplog: pytest.LogCaptureFixture) -> None:
+    context = pki.context(pki.odd())
+    async with listening(pki, caplog, side="peer") as scene:
+        assert await echo(scene, context) == b""
+        await scene.until(lambda: any("its certificate cannot be read" in line for line in scene.told))
+        assert len(scene.told) == 1
 
 
 @pytest.mark.parametrize(

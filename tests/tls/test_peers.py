@@ -96,12 +96,14 @@ async def test_messages_go_over_tls(pki: Pki) -> None:
         ("revoked", "is revoked"),
         ("another common name", "has not the common name 'good'"),
         ("plain", "it does not speak TLS"),
+        ("odd", "its certificate"),
     ],
 )
 async def test_who_poses_as_a_member_is_not_believed(
     pki: Pki, caplog: pytest.LogCaptureFixture, shown: str, why: str
 ) -> None:
     pairs = pki.matrix()
+    pairs["odd"] = pki.odd()
     pairs["for clients alone"] = pki.issue("for-clients", usage=Usage.CLIENT)
     pairs["another common name"] = pki.issue("another-name")
     more: dict[str, Any] = {"crl_file": pki.revoke("revoked")} if shown == "revoked" else {}

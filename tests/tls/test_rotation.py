@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from kvstore.certificates import Issued, Usage, authority, issue
-from tests.cluster import Cluster, Member, Pair, Tls, loopback
+from tests.cluster import KVSTORED, Cluster, Member, Pair, Tls, loopback
 
 SECONDS = 20.0
 PUT = """
@@ -92,7 +92,7 @@ def load(members: list[Member]) -> Iterator[list[subprocess.Popen[str]]]:
         script.write_text(PUT)
         started = []
         for member in members:
-            command = ["wrk", "-t1", "-c2", "-d60", "-s", str(script), f"{member.client_url}/v2/keys/k"]
+            command = ["wrk", "-t1", "-c1", "-d60", "-s", str(script), f"{member.client_url}/v2/keys/k"]
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             started.append(running.enter_context(process))
             running.callback(process.kill)
@@ -113,12 +113,13 @@ def test_no_request_fails_while_authority_and_certificates_are_replaced(tmp_path
     address = loopback()
     rotation = Rotation(tmp_path, address)
     both = rotation.old.certificate_pem + rotation.new.certificate_pem
-    with Cluster.of(3, tmp_path / "members", tls=rotation.tls, address=address) as cluster:
+    # An election because a machine is too busy would be a failure of another kind.
+    command = (*KVSTORED, "--election-timeout", "2000")
+    with Cluster.of(3, tmp_path / "members", command, rotation.tls, address) as cluster:
         members = cluster.members
         leader = cluster.leader()
         assert leader.client_url.startswith("https:")
         visitor = Visitor(members, both)
-        quiet = [member.log.count("has no leader") for member in members]
         with load(members) as load_on:
             visitor.start()
             rotation.trust(rotation.old, rotation.new)
@@ -138,8 +139,9 @@ def test_no_request_fails_while_authority_and_certificates_are_replaced(tmp_path
             assert int(re.findall(r"(\d+) requests in", text)[0]) > 100, text
         assert visitor.failures == []
         assert visitor.asked > 50
-        assert [member.log.count("has no leader") for member in members] == quiet  # no stream was cut
-        assert not any("refuses changed certificates" in member.log for member in members)
+        for member in members:
+            assert "refuses" not in member.log
+            assert "cannot speak with a member" not in member.log
 
         # What was replaced is what counts now: for clients, and for a member that has to dial and be dialled anew.
         assert visit(leader, ssl.create_default_context(cadata=rotation.new.certificate_pem.decode())) == 200
