@@ -40,7 +40,7 @@ class NodeDisk:
         max_wals: int,
         max_snapshots: int,
         history_bytes: int = HISTORY_BYTES,
-        pause: Callable[[float], None] = lambda seconds: None,
+        pause: Callable[[float], object] = lambda seconds: None,
     ) -> None:
         """`pause` sleeps on the thread of the bulk lane."""
         self.sync_seconds = wal.sync_seconds

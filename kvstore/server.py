@@ -10,6 +10,7 @@ import contextlib
 import resource
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -108,6 +109,7 @@ class Server:
         identity = opened.identity
         self.cluster_id = identity.cluster_id
         self._lanes = ThreadLanes(self._flush, self._broken)
+        self._hurry = threading.Event()  # set: nobody is left to make a snapshot in small bites for
         self._transport = PeerTransport(identity, self, self._tls.peer)
         tick_ms = settings.heartbeat_interval_ms / TICKS_PER_HEARTBEAT
         self._tick_seconds = tick_ms / 1000
@@ -126,7 +128,7 @@ class Server:
             settings.max_wals,
             settings.max_snapshots,
             settings.event_history_bytes,
-            time.sleep,
+            self._hurry.wait,
         )
         random = SystemRandom()
         request_ticks = round(REQUEST_SECONDS * 1000 / tick_ms) + 2 * election_ticks
@@ -335,13 +337,15 @@ class Server:
             self._wake()
 
     async def _collect(self) -> None:
-        """In a quiet moment: nothing was applied since the last look."""
+        """In a quiet moment: nothing was written, read or watched since the last look."""
         collector = Collector(self._loop.time())
-        applied = 0
+        before = (0, 0, 0)
         while True:
             await asyncio.sleep(COLLECT_LOOK_SECONDS)
-            collector.look(self._loop.time(), is_quiet=self.node.raft.applied == applied)
-            applied = self.node.raft.applied
+            counts = self.store.counts
+            now = (self.node.raft.applied, counts.gets, counts.watches)
+            collector.look(self._loop.time(), is_quiet=now == before)
+            before = now
 
     async def _publish(self) -> None:
         """Tells the cluster this member's name and where clients reach it, until the cluster knows.
@@ -430,6 +434,7 @@ class Server:
             await asyncio.sleep(self._tick_seconds / 2)
         await asyncio.gather(*(http.close(GRACE_SECONDS) for http in self._https))
         await self._close()
+        self._hurry.set()
         await self._lanes.close()
         self._opened.wal.settle()
         self._opened.wal.close()

@@ -13,8 +13,9 @@ from aiohttp import web
 
 from kvstore.http.backend import Backend, TooManyRequests
 from kvstore.http.connection import Connection, Exchange, Reply, WatchReply
-from kvstore.http.express import Express, Lane
+from kvstore.http.express import Express
 from kvstore.http.guard import BUSY
+from kvstore.http.lane import Lane
 from kvstore.http.load import Load, Refusal
 from kvstore.http.reply import CORS_ANY, Answer, Manner, compose, cors_lines, refusal
 from kvstore.http.routes import Routes
@@ -121,7 +122,10 @@ class Http:
             watch = cast(Connection, connection).watch
             if watch is not None:
                 watch.finish()
-        await asyncio.gather(self._server.shutdown(max(grace, SHORTEST_GRACE)), self._lane.close(grace))
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + grace
+        await self._lane.close(grace)  # first, for what leaves it meanwhile is aiohttp's to end
+        await self._server.shutdown(max(deadline - loop.time(), SHORTEST_GRACE))
         await self._listener.wait_closed()
         self._listener = None
 

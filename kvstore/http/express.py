@@ -1,35 +1,31 @@
 """The express lane: plain key requests that arrive whole, answered without a task, a future or aiohttp.
 
-Theory of operation. Every connection begins here. A request is taken only if its head leaves no doubt (heads.py):
-HTTP/1.1, a key, a few harmless header lines, at most one Content-Length. The first request that is anything else (an
-odd header line, a chunked body, a large one, one that does not go on arriving) moves the connection for good to
-aiohttp's protocol, with the bytes that were not consumed; so at any moment one parser alone decides where a request
-ends, and there is nothing to smuggle between the two. While auth is on, nothing is taken.
+Theory of operation. A connection begins here, unless Host headers must be looked at (app.py). A request is taken only
+if its head leaves no doubt (heads.py): HTTP/1.1, a key, a few harmless header lines, at most one Content-Length. The
+first request that is anything else (an odd header line, a chunked body, a large one, one that does not go on arriving)
+moves the connection for good to aiohttp's protocol, with the bytes that were not consumed; so at any moment one parser
+alone decides where a request ends, and there is nothing to smuggle between the two. While auth is on, nothing is taken.
 
 A connection has one request served at a time, in order; a watch is served until it ends. The driver tells a write's
 outcome, and the store an event, by a call in the midst of the driver's turn; all answers of one turn are written
-together behind it, events at once. The functions that parse, do and answer are those of `v2.keys`. This file knows
-connections, no store and no JSON.
+together behind it, events at once. The functions that parse, do and answer are those of `v2.keys`. This file knows one
+connection, no store and no JSON.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections import deque
-from collections.abc import Callable
-from typing import TypeAlias, cast
+from typing import cast
 
 from kvstore.auth import Auth, AuthChanged
-from kvstore.http.backend import Backend, TooManyRequests, Unavailable
+from kvstore.http.backend import TooManyRequests, Unavailable
 from kvstore.http.errors import ApiError
 from kvstore.http.guard import Permit, Scope
-from kvstore.http.heads import LINE, Heads
-from kvstore.http.load import Load
-from kvstore.http.reply import LAST_CHUNK, Answer, Manner, chunk, compose, compose_stream_head, refusal
+from kvstore.http.heads import LINE
+from kvstore.http.lane import EXPRESS_BYTES, Lane
+from kvstore.http.reply import LAST_CHUNK, Answer, chunk, compose, compose_stream_head, refusal
 from kvstore.http.v2.keys import answer_failure, answer_of, list_or_read, operation_of, watch
-from kvstore.http.v2.listings import Listings
 from kvstore.http.v2.parameters import PREFIX, KeyRequest, parse_key_request
 from kvstore.http.v2.watches import Watch
 from kvstore.limits import Limits
@@ -37,117 +33,16 @@ from kvstore.proposals import Outcome
 from kvstore.store.errors import StoreError
 from kvstore.store.events import Event
 
-#: A request of more bytes, head and body together, is aiohttp's.
-EXPRESS_BYTES = 64 << 10
-#: Bytes of further requests that are held while one is served; with more, no more is read.
-PIPELINE_BYTES = 256 << 10
-#: How often is looked for connections that do not go on; a request that stays unfinished for two looks is aiohttp's.
-SWEEP_SECONDS = 1.0
-SWEEP_CONNECTIONS = 2_000  # that are looked at in one go
+#: Bytes of further requests that are held while one is served, or answers are not read; then no more is read.
+PIPELINE_BYTES = 64 << 10
+#: Requests of one connection that are served in one go; then it is the others' turn.
+TURN_REQUESTS = 64
 
 _END = b"\r\n\r\n"
 _METHODS = {b"GET": "GET", b"PUT": "PUT", b"POST": "POST", b"DELETE": "DELETE"}
 _WITH_BODY = frozenset((b"PUT", b"POST"))
 
-
 log = logging.getLogger(__name__)
-
-
-HandOver: TypeAlias = Callable[[asyncio.Transport, bytes, bool], None]
-
-
-class Lane:
-    """What the connections of one server share."""
-
-    def __init__(self, backend: Backend, cors: bytes, load: Load, hand_over: HandOver) -> None:
-        """`cors`: the header lines of an answer to a request without an Origin. `hand_over` gives aiohttp a connection,
-        what it sent and was not answered, and whether it sends no more."""
-        self.backend = backend
-        self.load = load
-        limits = load.limits
-        self.max_head = min(EXPRESS_BYTES, limits.line_bytes, limits.head_bytes)  # what is longer, is not judged here
-        self.max_body = limits.request_bytes
-        self.hand_over = hand_over
-        self.usual = Manner(http11=True, keep_alive=True, head_only=False, cors=cors)
-        self.last = self.usual._replace(keep_alive=False)
-        self.connections: set[Express] = set()
-        self.unfinished: set[Express] = set()  # with a request that has begun to arrive
-        self.heads = Heads()
-        self.listings = Listings()
-        self.is_closing = False
-        self._settled: list[tuple[Express, Outcome | None]] = []
-        self._ended: list[Express] = []
-        self._loop = asyncio.get_running_loop()
-        self._to_look_at: deque[Express] = deque()
-        self._overdue: set[Express] = set()
-        self._emptied: asyncio.Event | None = None
-        self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
-
-    def settled(self, connection: Express, outcome: Outcome | None) -> None:
-        """What `connection` waits for has ended; called in the midst of the driver's turn."""
-        if not self._settled:
-            self.backend.at_turn_end(self._answer)
-        self._settled.append((connection, outcome))
-
-    def _answer(self) -> None:
-        settled, self._settled = self._settled, []
-        for connection, outcome in settled:
-            try:
-                connection.answer(outcome)
-            except Exception as bug:  # the others are still to be answered
-                connection.fail(bug)
-
-    def ended(self, connection: Express) -> None:
-        """The watch of `connection` has; called in the midst of the driver's turn, or elsewhere."""
-        if not self._ended:
-            self._loop.call_soon(self._go_on)
-        self._ended.append(connection)
-
-    def _go_on(self) -> None:
-        ended, self._ended = self._ended, []
-        for connection in ended:
-            connection.go_on()
-
-    def review(self, auth: Auth) -> None:
-        """Users or roles have changed: a watch must not outlive the right to it."""
-        for connection in list(self.connections):
-            connection.review(auth)
-
-    def _sweep(self) -> None:
-        self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
-        overdue, self._overdue = self._overdue & self.unfinished, self.unfinished.copy()
-        for connection in overdue:
-            connection.leave()
-        if not self._to_look_at:
-            self._to_look_at.extend(self.connections)
-        now = self._loop.time()
-        for _ in range(min(SWEEP_CONNECTIONS, len(self._to_look_at))):
-            self._to_look_at.popleft().close_if_idle(now, self.load.limits)
-        self.load.look()
-
-    async def close(self, grace: float) -> None:
-        """No further requests; those that are under way have `grace` seconds to be answered."""
-        self._sweeper.cancel()
-        self.is_closing = True
-        for connection in list(self.connections):
-            connection.finish()
-        if self.connections:
-            self._emptied = asyncio.Event()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(grace):
-                    await self._emptied.wait()
-        for connection in list(self.connections):
-            connection.abort()
-
-    def part(self, connection: Express) -> None:
-        """It is closed, or aiohttp's."""
-        if connection in self.connections:
-            self.connections.discard(connection)
-            self.load.connections -= 1
-            self.load.forget(connection)
-        self.unfinished.discard(connection)
-        if self._emptied is not None and not self.connections:
-            self._emptied.set()
 
 
 class Express(asyncio.Protocol):
@@ -155,7 +50,12 @@ class Express(asyncio.Protocol):
 
     __slots__ = (
         "_asked",
+        "_at",
+        "_has_asked",
+        "_held",
         "_is_blocked",
+        "_is_due",
+        "_is_ending",
         "_is_full",
         "_is_half_closed",
         "_is_serving",
@@ -170,15 +70,20 @@ class Express(asyncio.Protocol):
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
         self._transport: asyncio.Transport | None = None
-        self._rest = b""  # what has arrived and is not consumed
-        self._asked: KeyRequest | None = None  # the request that waits for its outcome
-        self._request = b""  # ... as it came
+        self._rest = b""  # what has arrived ...
+        self._at = 0  # ... and is not consumed from here on
+        self._held = 0  # bytes of it that the load knows of
+        self._asked: KeyRequest | None = None  # the request that waits for its outcome, or that a watch answers
+        self._request = b""  # ... as it came, in case that it must be asked again
+        self._watch: Watch | None = None  # the one that is served
         self._is_serving = False  # `_serve` is on the stack
+        self._is_due = False  # there is more to serve, in a turn that is yet to come
         self._is_blocked = False  # the client does not read its answers
         self._is_full = False  # we do not read, until what has come is served
         self._is_half_closed = False  # the client sends no more
-        self._watch: Watch | None = None  # the one that is served; `_asked` is its request
-        self._quiet_since: float | None = None  # when it was first seen without a request, since the last one
+        self._is_ending = False  # what still comes is of no interest
+        self._has_asked = False  # at all, yet
+        self._quiet_since: float | None = None  # when it was first seen with nothing to do, since it last had
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's do not inherit from it
@@ -189,30 +94,32 @@ class Express(asyncio.Protocol):
         self._part()
 
     def _part(self) -> None:
+        self._drop_rest()
         self._lane.part(self)
         self._transport = None
-        self._rest = b""
+        self._is_ending = True
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
 
     def data_received(self, octets: bytes) -> None:
+        if self._is_ending:
+            return
         self._quiet_since = None
         self._rest = self._rest + octets if self._rest else octets
-        if self._asked is None:
+        if self._asked is None and not self._is_due:
             self._serve()
-        elif len(self._rest) > PIPELINE_BYTES and self._transport is not None:
-            self._is_full = True
-            self._transport.pause_reading()
+        else:
+            self._hold()
 
     def eof_received(self) -> bool:
-        """The client sends no more; a request that arrived whole is still answered, as etcd does."""
+        """The client sends no more; a request that arrived whole is still answered, as etcd does. A watch ends."""
         if self._transport is None or self._transport.get_extra_info("sslcontext") is not None:
             return False
         if self._watch is not None:
             return False
         self._is_half_closed = True
-        return self._asked is not None or self._is_blocked
+        return self._asked is not None or self._is_blocked or self._is_due
 
     def pause_writing(self) -> None:
         self._is_blocked = True
@@ -223,39 +130,81 @@ class Express(asyncio.Protocol):
         self._lane.load.resumed(self)
         if self._watch is not None:
             self._watch.flush()
-        elif self._asked is None and not self._is_serving:
+        else:
             self._serve()
 
-    # --- one request after the other -----------------------------------------------------------------------------
+    # --- what has arrived -----------------------------------------------------------------------------------------
+
+    def _hold(self) -> None:
+        """Counts what has come and cannot be served yet, and reads no more while that is much."""
+        left, transport = len(self._rest), self._transport
+        if transport is None:
+            return
+        if left != self._held:
+            if not self._lane.load.take(left - self._held):
+                self._find_no_room()
+                return
+            self._held = left
+        if self._is_full != (left > PIPELINE_BYTES):
+            self._is_full = not self._is_full
+            if self._is_full:
+                transport.pause_reading()
+            else:
+                transport.resume_reading()
+
+    def _find_no_room(self) -> None:
+        """All clients together have us hold too much. Whoever has half a request with us is told so by aiohttp."""
+        if self._asked is None and not self._is_blocked:
+            self.leave()
+        else:
+            self.abort()
+
+    def _drop_rest(self) -> None:
+        self._lane.load.give(self._held)
+        self._rest, self._at, self._held = b"", 0, 0
+
+    # --- one request after the other ------------------------------------------------------------------------------
 
     def _serve(self) -> None:
-        """All that has arrived, until a request has to wait or is not whole."""
+        """What has arrived, until a request has to wait, or is not whole, or others should have their turn."""
+        if self._is_serving or self._asked is not None:
+            return
         self._is_serving = True
         try:
-            while self._rest and self._asked is None and not self._is_blocked and self._next():
-                pass
+            for _ in range(TURN_REQUESTS):
+                if self._is_blocked or self._is_ending or self._at >= len(self._rest) or not self._next():
+                    break
+                if self._asked is not None:
+                    break
+            else:
+                if self._at < len(self._rest):
+                    self._is_due = True
+                    self._lane.later(self._take_turn)
         except Exception as bug:
             self.fail(bug)
         self._is_serving = False
-        if self._transport is None or self._asked is not None or self._is_blocked:
-            return
-        if self._is_full:
-            self._is_full = False
-            self._transport.resume_reading()
-        if self._is_half_closed:
+        if self._at:
+            self._rest, self._at = self._rest[self._at :], 0
+        if self._rest or self._held:
+            self._hold()
+        if self._is_half_closed and self._asked is None and not (self._is_due or self._is_blocked):
             self._close()
+
+    def _take_turn(self) -> None:
+        self._is_due = False
+        self._serve()
 
     def _next(self) -> bool:
         """Begins one request. False: it is not whole, or not for this lane."""
-        rest, lane = self._rest, self._lane
-        begin = rest.find(_END) + 4
+        rest, at, lane = self._rest, self._at, self._lane
+        begin = rest.find(_END, at) + 4
         if begin < 4:
-            return self._wait_for_more(len(rest))
-        if begin > lane.max_head:
+            return self._wait_for_more(len(rest) - at)
+        if begin - at > lane.max_head:
             return self.leave()
-        line_end = rest.find(b"\r\n")
+        line_end = rest.find(b"\r\n", at)
         head = lane.heads.judge(rest[line_end : begin - 4])
-        line = LINE.fullmatch(rest, 0, line_end)
+        line = LINE.fullmatch(rest, at, line_end)
         if head is None or line is None or lane.backend.auth.enabled:
             return self.leave()
         method, path, query = line.groups()
@@ -264,17 +213,26 @@ class Express(asyncio.Protocol):
             return self.leave()
         end = begin + length
         if end > len(rest):
-            return self._wait_for_more(end)
+            return self._wait_for_more(end - at)
         if lane.unfinished:
             lane.unfinished.discard(self)
+        self._has_asked = True
+        self._at = end
         try:
             asked = parse_key_request(_METHODS[method], path, query or b"", rest[begin:end])
         except ApiError as error:
-            self._rest = rest[end:]
             self._write(answer_failure(error, lane.backend))
             return True
-        self._request, self._rest = rest[:end], rest[end:]
-        self._begin(asked, path)
+        if asked.method != "GET":
+            self._asked, self._request = asked, rest[at:end]
+            lane.backend.propose(operation_of(asked), self._settled)
+        elif asked.quorum:
+            self._asked, self._request = asked, rest[at:end]
+            lane.backend.read(self._settled)
+        elif asked.wait:
+            self._begin_watch(asked, path[len(PREFIX) :])
+        else:
+            self._write(self._look(asked))
         return True
 
     def _wait_for_more(self, length: int) -> bool:
@@ -282,19 +240,6 @@ class Express(asyncio.Protocol):
             return self.leave()
         self._lane.unfinished.add(self)
         return False
-
-    def _begin(self, asked: KeyRequest, path: bytes) -> None:
-        backend = self._lane.backend
-        if asked.method != "GET":
-            self._asked = asked
-            backend.propose(operation_of(asked), self._settled)
-        elif asked.quorum:
-            self._asked = asked
-            backend.read(self._settled)
-        elif asked.wait:
-            self._begin_watch(asked, path[len(PREFIX) :])
-        else:
-            self._write(self._look(asked))
 
     def _look(self, asked: KeyRequest) -> Answer:
         lane = self._lane
@@ -308,31 +253,33 @@ class Express(asyncio.Protocol):
 
     def answer(self, outcome: Outcome | None) -> None:
         """The request that waited has its outcome; None: a reader may look."""
-        asked, self._asked = self._asked, None
-        if self._transport is None or asked is None:
+        asked, request = self._asked, self._request
+        self._asked, self._request = None, b""
+        if self._is_ending or asked is None:
             return
         backend = self._lane.backend
         if type(outcome) is Event:
             self._write(answer_of(outcome, asked, backend))
-        elif backend.auth.enabled and (outcome is None or isinstance(outcome, AuthChanged)):
-            # It was switched on meanwhile, and this was not done: it is asked again where permission is looked for.
-            self._rest = self._request + self._rest
-            self.leave()
-            return
+        elif isinstance(outcome, AuthChanged) or (outcome is None and backend.auth.enabled):
+            # Auth was switched on meanwhile, so it was not done: it is asked again where permission is looked for.
+            self._rest, self._at = request + self._rest, 0
+            if self._is_blocked:
+                self.abort()
+            else:
+                self.leave()
         elif outcome is None:
             self._write(self._look(asked))
         else:
             assert isinstance(outcome, StoreError | Unavailable), outcome
             self._write(answer_failure(outcome, backend))
-        if (self._rest or self._is_half_closed) and not self._is_serving:
+        if self._rest or self._is_half_closed:
             self._serve()
 
     def _write(self, answer: Answer) -> None:
-        if self._transport is None:
+        if self._transport is None or self._is_ending:
             return
         lane = self._lane
-        if lane.is_closing or (self._is_half_closed and not self._rest):
-            self._rest = b""
+        if lane.is_closing or (self._is_half_closed and self._at >= len(self._rest)):
             self._transport.write(compose(answer, lane.last))
             self._close()
         else:
@@ -341,10 +288,12 @@ class Express(asyncio.Protocol):
     def fail(self, bug: Exception) -> None:
         """The answer to a request that met a bug of ours."""
         log.error("a request failed", exc_info=bug)
-        if self._transport is not None:
+        if self._transport is None:
+            return
+        if self._watch is not None:
+            self.abort()  # in the middle of a body nothing can be said
+        else:
             self._transport.write(refusal(500))
-            self._rest = b""
-            self._asked = None
             self._close()
 
     # --- a watch (watches.Sink) -----------------------------------------------------------------------------------
@@ -353,9 +302,6 @@ class Express(asyncio.Protocol):
         """`written` is the path behind /v2/keys."""
         lane, transport = self._lane, self._transport
         assert transport is not None
-        if self._is_half_closed:  # it is gone
-            self._close()
-            return
         try:
             started = watch(asked, lane.backend, lane.load, Permit(None, False, asked, written, Scope.ALL))
         except (StoreError, TooManyRequests) as error:
@@ -364,6 +310,8 @@ class Express(asyncio.Protocol):
         self._asked, self._watch = asked, started
         transport.write(compose_stream_head(started.head, lane.usual))
         started.attach(self)
+        if self._is_half_closed:  # as etcd does: whoever sends no more waits for nothing either
+            started.finish()
 
     @property
     def is_stalled(self) -> bool:
@@ -390,28 +338,34 @@ class Express(asyncio.Protocol):
         self._asked = None
         if self._lane.is_closing:
             self._close()
-        elif not self._is_serving:
+        else:
             self._serve()
 
     # --- the end --------------------------------------------------------------------------------------------------
 
     def leave(self) -> bool:
         """The connection, from the first byte that was not consumed on, is aiohttp's. Always False."""
-        transport, rest = self._transport, self._rest
+        assert not self._is_blocked, "aiohttp would not know that it must wait"
+        transport, rest, is_full = self._transport, self._rest[self._at :], self._is_full
         self._part()
         if transport is not None:
-            if self._is_full:
+            if is_full:
                 transport.resume_reading()
             self._lane.hand_over(transport, rest, self._is_half_closed)
         return False
 
+    def hurry(self) -> None:
+        """Its request is not whole, and does not go on arriving."""
+        if self._asked is None and not (self._is_blocked or self._is_due or self._is_ending):
+            self.leave()
+
     def close_if_idle(self, now: float, limits: Limits) -> None:
         """Who connects does so to ask: the first request is waited for as long as the rest of one would be."""
-        if self._transport is None or self._asked is not None:
-            return
-        if self._quiet_since is None:
+        if self._asked is not None or self._rest or self._is_blocked or self._is_ending or self.unread:
+            self._quiet_since = None
+        elif self._quiet_since is None:
             self._quiet_since = now
-        elif now - self._quiet_since >= (limits.idle_seconds if self._request else limits.read_seconds):
+        elif now - self._quiet_since >= (limits.idle_seconds if self._has_asked else limits.read_seconds):
             self._close()
 
     def finish(self) -> None:
@@ -425,6 +379,8 @@ class Express(asyncio.Protocol):
     def _close(self) -> None:
         """Once what was written is read, and that may be never."""
         transport = self._transport
+        self._is_ending = True
+        self._drop_rest()
         if transport is not None:
             transport.close()
             if transport.get_write_buffer_size():

@@ -1,9 +1,9 @@
 """All nodes by full key, so that a picture of them costs next to nothing however many there are.
 
 The keys are spread over many small dicts by a checksum, the same in every process. A picture takes the dicts as they
-are; whoever changes one afterwards changes a copy of that one alone. So a million keys are never copied in one go, nor
-moved in one go when a dict grows, and no request waits for either. The order of the keys follows from the keys and from
-the order in which those of one part came.
+are; whoever changes one afterwards changes a copy of that one alone. So a million nodes are never copied in one go, nor
+moved in one go when a dict grows, and no request waits for either. (The children of one directory are still one dict
+each, in the tree.) The order of the keys follows from the keys and from the order in which those of one part came.
 """
 
 from __future__ import annotations

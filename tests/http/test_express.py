@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvstore.auth import AuthChanged
-from kvstore.http import express
+from kvstore.http import lane
 from kvstore.http.app import Http, Settings, serve
-from kvstore.http.express import EXPRESS_BYTES, PIPELINE_BYTES
+from kvstore.http.express import PIPELINE_BYTES
 from kvstore.http.heads import HEADS, Head, Heads, judge
+from kvstore.http.lane import EXPRESS_BYTES
 from kvstore.limits import Limits
 from kvstore.store.operations import Set
 from tests.http.backend import LocalBackend
@@ -294,7 +295,7 @@ async def test_a_half_request_ends_with_its_client(http: Http, client: RawClient
 
 
 async def test_what_does_not_go_on_arriving_is_aiohttps(backend: LocalBackend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(express, "SWEEP_SECONDS", 0.005)
+    monkeypatch.setattr(lane, "SWEEP_SECONDS", 0.005)
     http = await serve(backend, "127.0.0.1", 0, settings=Settings())
     client = await RawClient.connect(http.port)
     whole = put("/a", "value=1")
@@ -309,7 +310,7 @@ async def test_what_does_not_go_on_arriving_is_aiohttps(backend: LocalBackend, m
 
 
 async def test_an_idle_connection_is_closed(backend: LocalBackend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(express, "SWEEP_SECONDS", 0.005)
+    monkeypatch.setattr(lane, "SWEEP_SECONDS", 0.005)
     http = await serve(backend, "127.0.0.1", 0, settings=Settings(limits=Limits(idle_seconds=0.01)))
     client = await RawClient.connect(http.port)
     assert (await client.ask(request("GET /v2/keys"))).status == 200

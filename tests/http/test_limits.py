@@ -31,7 +31,7 @@ def pause(client: RawClient) -> None:
 
 @pytest.fixture(autouse=True)
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kvstore.http.express.SWEEP_SECONDS", 0.01)
+    monkeypatch.setattr("kvstore.http.lane.SWEEP_SECONDS", 0.01)
 
 
 class TestHead:

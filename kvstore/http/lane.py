@@ -1,0 +1,130 @@
+"""What the connections of the express lane share: limits, judged heads, listings, looks at those that stand still.
+
+Knows of a connection only what it can be told; express.py has the connection itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+from kvstore.auth import Auth
+from kvstore.http.backend import Backend
+from kvstore.http.heads import Heads
+from kvstore.http.load import Load
+from kvstore.http.reply import Manner
+from kvstore.http.v2.listings import Listings
+from kvstore.proposals import Outcome
+
+if TYPE_CHECKING:
+    from kvstore.http.express import Express
+
+#: A request of more bytes, head and body together, is aiohttp's.
+EXPRESS_BYTES = 64 << 10
+#: How often is looked for connections that do not go on; a request that stays unfinished for two looks is aiohttp's.
+SWEEP_SECONDS = 1.0
+SWEEP_CONNECTIONS = 2_000  # that are looked at in one go
+
+
+HandOver: TypeAlias = Callable[[asyncio.Transport, bytes, bool], None]
+
+
+class Lane:
+    """What the connections of one server share."""
+
+    def __init__(self, backend: Backend, cors: bytes, load: Load, hand_over: HandOver) -> None:
+        """`cors`: the header lines of an answer to a request without an Origin. `hand_over` gives aiohttp a connection,
+        what it sent and was not answered, and whether it sends no more."""
+        self.backend = backend
+        self.load = load
+        limits = load.limits
+        self.max_head = min(EXPRESS_BYTES, limits.line_bytes, limits.head_bytes)  # what is longer, is not judged here
+        self.max_body = limits.request_bytes
+        self.hand_over = hand_over
+        self.usual = Manner(http11=True, keep_alive=True, head_only=False, cors=cors)
+        self.last = self.usual._replace(keep_alive=False)
+        self.connections: set[Express] = set()
+        self.unfinished: set[Express] = set()  # with a request that has begun to arrive
+        self.heads = Heads()
+        self.listings = Listings()
+        self.is_closing = False
+        self._settled: list[tuple[Express, Outcome | None]] = []
+        self._ended: list[Express] = []
+        self._loop = asyncio.get_running_loop()
+        self._to_look_at: deque[Express] = deque()
+        self._overdue: set[Express] = set()
+        self._emptied: asyncio.Event | None = None
+        self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
+
+    def settled(self, connection: Express, outcome: Outcome | None) -> None:
+        """What `connection` waits for has ended; called in the midst of the driver's turn."""
+        if not self._settled:
+            self.backend.at_turn_end(self._answer)
+        self._settled.append((connection, outcome))
+
+    def _answer(self) -> None:
+        settled, self._settled = self._settled, []
+        for connection, outcome in settled:
+            try:
+                connection.answer(outcome)
+            except Exception as bug:  # the others are still to be answered
+                connection.fail(bug)
+
+    def ended(self, connection: Express) -> None:
+        """The watch of `connection` has; called in the midst of the driver's turn, or elsewhere."""
+        if not self._ended:
+            self._loop.call_soon(self._go_on)
+        self._ended.append(connection)
+
+    def _go_on(self) -> None:
+        ended, self._ended = self._ended, []
+        for connection in ended:
+            connection.go_on()
+
+    def review(self, auth: Auth) -> None:
+        """Users or roles have changed: a watch must not outlive the right to it."""
+        for connection in list(self.connections):
+            connection.review(auth)
+
+    def _sweep(self) -> None:
+        self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
+        overdue, self._overdue = self._overdue & self.unfinished, self.unfinished.copy()
+        for connection in overdue:
+            connection.hurry()
+        if not self._to_look_at:
+            self._to_look_at.extend(self.connections)
+        now = self._loop.time()
+        for _ in range(min(SWEEP_CONNECTIONS, len(self._to_look_at))):
+            self._to_look_at.popleft().close_if_idle(now, self.load.limits)
+        self.load.look()
+
+    async def close(self, grace: float) -> None:
+        """No further requests; those that are under way have `grace` seconds to be answered."""
+        self._sweeper.cancel()
+        self.is_closing = True
+        for connection in list(self.connections):
+            connection.finish()
+        if self.connections:
+            self._emptied = asyncio.Event()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(grace):
+                    await self._emptied.wait()
+        for connection in list(self.connections):
+            connection.abort()
+
+    def later(self, callback: Callable[[], None]) -> None:
+        """In the next turn of the loop."""
+        self._loop.call_soon(callback)
+
+    def part(self, connection: Express) -> None:
+        """It is closed, or aiohttp's."""
+        if connection in self.connections:
+            self.connections.discard(connection)
+            self.load.connections -= 1
+            self.load.forget(connection)
+        self.unfinished.discard(connection)
+        if self._emptied is not None and not self.connections:
+            self._emptied.set()
