@@ -6,11 +6,13 @@ import asyncio
 
 import pytest
 
+from kvstore.auth import AuthChanged
 from kvstore.http.app import Http, Settings
 from kvstore.store.operations import Set
 from tests.http.backend import LocalBackend
 from tests.http.client import DEADLINE, RawClient, put, request
 from tests.http.conftest import Connect
+from tests.http.scene import furnish
 
 
 @pytest.fixture
@@ -65,3 +67,20 @@ async def test_after_the_grace_a_stuck_request_is_dropped(
 async def test_closing_twice_is_fine(http: Http, connect: Connect) -> None:
     await http.close(grace=0.0)
     await http.close(grace=0.0)
+
+
+async def test_what_leaves_the_express_lane_meanwhile_is_answered_and_closed(
+    http: Http, client: RawClient, backend: LocalBackend
+) -> None:
+    backend.is_stuck = True
+    client.send(put("/app/a", "value=1"))
+    await backend.called.wait()
+    closing = asyncio.create_task(http.close(grace=DEADLINE))
+    await asyncio.sleep(0)
+    furnish(backend)
+    backend.is_stuck = False
+    backend.pending[0].set_exception(AuthChanged("auth was switched on"))
+    assert (await client.response()).status == 401
+    await closing
+    assert await client.is_closed()
+    assert http.connections == 0

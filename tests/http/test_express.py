@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -12,13 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvstore.auth import AuthChanged
-from kvstore.http import lane
+from kvstore.http import express, lane
 from kvstore.http.app import Http, Settings, serve
+from kvstore.http.backend import Unavailable
 from kvstore.http.express import PIPELINE_BYTES
 from kvstore.http.heads import HEADS, Head, Heads, judge
 from kvstore.http.lane import EXPRESS_BYTES
 from kvstore.limits import Limits
 from kvstore.store.operations import Set
+from kvstore.wire import Guarded, SwitchAuth
 from tests.http.backend import LocalBackend
 from tests.http.client import DEADLINE, FORM, RawClient, Response, put, request
 from tests.http.conftest import Connect
@@ -76,6 +78,15 @@ def test_no_more_than_so_many_heads_are_remembered() -> None:
     for number in range(HEADS + 10):
         assert heads.judge(b"%s\r\nAccept: %d" % (HOST, number)) == Head(0, False)
     assert len(heads) == 10
+
+
+READ_BYTES = 256 << 10  # that a transport reads at a time
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(DEADLINE):
+        while not holds():  # noqa: ASYNC110  # it will in one of the next turns of the loop
+            await asyncio.sleep(0)
 
 
 class Watched:
@@ -245,33 +256,99 @@ async def test_no_more_is_read_while_one_is_served(http: Http, client: RawClient
     client.send(put("/a", "value=1"))
     await backend.called.wait()
     (connection,) = http._lane.connections
-    transport = connection._transport
-    assert transport is not None
-    client.send(request("GET /v2/keys") * (3 * PIPELINE_BYTES // 30))
-    async with asyncio.timeout(DEADLINE):
-        while transport.is_reading():  # noqa: ASYNC110  # it stops in one of the next turns of the loop
-            await asyncio.sleep(0)
-    assert len(connection._rest) < PIPELINE_BYTES + EXPRESS_BYTES * 4
+    many = 20 * PIPELINE_BYTES // len(request("GET /v2/keys"))
+    client.send(request("GET /v2/keys") * many)
+    await until(lambda: connection._is_full)
+    for _ in range(100):  # what the client's transport could still send in
+        await asyncio.sleep(0)
+    assert connection._held == len(connection._rest) == http.load.arriving_bytes
+    assert len(connection._rest) < PIPELINE_BYTES + READ_BYTES
     backend.is_stuck = False
     event = backend.apply(Set(b"/a", b"1", False, None, False))
     backend.pending[0].set_result(event)
     assert (await client.response()).status == 201
-    for _ in range(3 * PIPELINE_BYTES // 30):
+    for _ in range(many):
         assert (await client.response()).status == 200
+    assert http.load.arriving_bytes == 0
 
 
-async def test_a_client_that_does_not_read_is_not_served_on(http: Http, client: RawClient) -> None:
+async def test_no_more_is_read_of_a_client_that_does_not_read(http: Http, client: RawClient) -> None:
     await client.ask(put("/a", "value=" + "x" * 60_000))
     (connection,) = http._lane.connections
-    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
-    client.send(request("GET /v2/keys/a") * 200)
-    async with asyncio.timeout(DEADLINE):
-        while not connection._is_blocked:  # noqa: ASYNC110
-            await asyncio.sleep(0)
-    assert connection._rest != b""
-    client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+    transport = client.writer.transport
+    transport.pause_reading()  # type: ignore[attr-defined]
+    many = 20 * PIPELINE_BYTES // len(request("GET /v2/keys/a?noValueOnSuccess=true"))
+    client.send(request("GET /v2/keys/a") * 200 + request("GET /v2/keys/none") * many)
+    await until(lambda: connection._is_blocked and connection._is_full)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert 0 < len(connection._rest) < PIPELINE_BYTES + READ_BYTES
+    assert connection._held == http.load.arriving_bytes
+    transport.resume_reading()  # type: ignore[attr-defined]
     for _ in range(200):
         assert len((await client.response()).body) > 60_000
+    for _ in range(many):
+        assert (await client.response()).status == 404
+    assert http.load.arriving_bytes == 0
+
+
+async def test_so_many_requests_of_a_client_are_served_in_a_go_and_then_it_is_the_others_turn(
+    client: RawClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments: list[str] = []
+    serve_next, later = express.Express._next, lane.Lane.later
+
+    def counted(self: express.Express) -> bool:
+        moments.append("request")
+        return serve_next(self)
+
+    def noted(self: lane.Lane, callback: Callable[[], None]) -> None:
+        moments.append("turn")
+        later(self, callback)
+
+    monkeypatch.setattr(express.Express, "_next", counted)
+    monkeypatch.setattr(lane.Lane, "later", noted)
+    many = 5 * express.TURN_REQUESTS
+    client.send(request("GET /v2/keys/none") * many)
+    for _ in range(many):
+        assert (await client.response()).status == 404
+    goes = "".join(moment[0] for moment in moments).split("t")
+    assert max(map(len, goes)) == express.TURN_REQUESTS
+    assert sum(map(len, goes)) == many
+
+
+@pytest.mark.parametrize("is_waiting", [True, False])
+async def test_what_all_clients_together_have_us_hold_is_bounded(
+    backend: LocalBackend, monkeypatch: pytest.MonkeyPatch, is_waiting: bool
+) -> None:
+    """Half requests beyond it are answered 503, and connections that want more than a waiting write are dropped."""
+    http = await serve(backend, "127.0.0.1", 0, settings=Settings(limits=Limits(buffered_bytes=100_000)))
+    backend.is_stuck = True
+    first = put("/a", "value=1") if is_waiting else b""
+    clients = [await RawClient.connect(http.port) for _ in range(4)]
+    for client in clients:
+        client.send(first + put("/b", "value=" + "x" * 60_000)[:40_000])
+    if is_waiting:
+        await until(lambda: http.connections == 2)
+    else:
+        dropped = [await client.response() for client in clients[2:]]
+        assert [response.status for response in dropped] == [503, 503]
+    assert 40_000 <= http.load.arriving_bytes <= 100_000
+    for client in clients:
+        await client.close()
+    for pending in backend.pending:
+        pending.set_exception(Unavailable("etcdserver: request timed out"))
+    await until(lambda: http.connections == 0)
+    assert http.load.arriving_bytes == 0
+    await http.close(grace=0.0)
+
+
+async def test_an_idle_connection_keeps_nothing_of_its_requests(http: Http, client: RawClient) -> None:
+    for line in ("GET /v2/keys", "GET /v2/keys?quorum=true"):
+        assert (await client.ask(request(line))).status == 200
+    await client.ask(put("/a", "value=" + "x" * 50_000))
+    (connection,) = http._lane.connections
+    assert (connection._request, connection._rest) == (b"", b"")
 
 
 async def test_a_half_closed_client_gets_its_answers(client: RawClient, backend: LocalBackend) -> None:
@@ -292,6 +369,55 @@ async def test_a_half_request_ends_with_its_client(http: Http, client: RawClient
     client.writer.write_eof()
     assert await client.is_closed()
     assert http.connections == 0
+
+
+@pytest.mark.parametrize("header", ["Accept: */*", NOT_EXPRESS])
+async def test_a_watch_of_a_half_closed_client_ends_at_once_and_what_follows_is_done(
+    client: RawClient, backend: LocalBackend, header: str
+) -> None:
+    """As etcd has it."""
+    backend.is_stuck = True
+    lines = ("PUT /v2/keys/z?value=1", "GET /v2/keys/a?wait=true", "PUT /v2/keys/b?value=1")
+    client.send(b"".join(request(line, header) for line in lines))
+    await backend.called.wait()
+    client.writer.write_eof()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    backend.is_stuck = False
+    backend.pending[0].set_result(backend.apply(Set(b"/z", b"1", False, None, False)))
+    assert (await client.response()).status == 201
+    watched = await client.response()
+    assert (watched.status, watched.body) == (200, b"")
+    assert (await client.response()).status == 201
+    assert await client.is_closed()
+    assert backend.store.watcher_count == 0
+
+
+async def test_whoever_is_still_answered_is_not_idle(backend: LocalBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane, "SWEEP_SECONDS", 0.005)
+    http = await serve(backend, "127.0.0.1", 0, settings=Settings(limits=Limits(idle_seconds=0.02)))
+    client = await RawClient.connect(http.port)
+    await client.ask(put("/a", "value=" + "x" * 60_000))
+    (connection,) = http._lane.connections
+    looks: list[float] = []
+    original = express.Express.close_if_idle
+
+    def counted(self: express.Express, now: float, limits: Limits) -> None:
+        looks.append(now)
+        original(self, now, limits)
+
+    monkeypatch.setattr(express.Express, "close_if_idle", counted)
+    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    client.send(request("GET /v2/keys/a") * 200)
+    await until(lambda: connection._is_blocked)
+    looks.clear()
+    await until(lambda: bool(looks) and looks[-1] - looks[0] > 0.1)
+    client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+    for _ in range(200):
+        assert (await client.response()).status == 200
+    assert await client.is_closed()
+    await client.close()
+    await http.close(grace=0.0)
 
 
 async def test_what_does_not_go_on_arriving_is_aiohttps(backend: LocalBackend, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -383,6 +509,21 @@ async def test_auth_that_is_switched_on_meanwhile_holds_for_what_waits(
         barriers[0].set_result(None)
     assert (await client.response()).status == 401
     assert backend.store.index == index
+
+
+async def test_auth_that_came_and_went_meanwhile_has_the_write_done_after_all(
+    client: RawClient, backend: LocalBackend
+) -> None:
+    backend.is_stuck = True
+    client.send(request("PUT /v2/keys/app/a?value=new"))
+    await backend.called.wait()
+    furnish(backend)
+    backend.apply(Guarded(backend.auth.revision, False, SwitchAuth(False)))
+    backend.is_stuck = False
+    backend.pending[0].set_exception(AuthChanged("auth was switched on"))
+    response = await client.response()
+    assert response.status == 200
+    assert b'"value":"new"' in response.body
 
 
 async def test_a_guests_watch_ends_with_the_right_to_it(client: RawClient, backend: LocalBackend) -> None:
