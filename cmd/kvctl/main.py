@@ -136,6 +136,8 @@ def _run_ours(options: Values, name: str, summary: str, command: Command, raw: l
     except ClientError as error:
         status = BAD_ARGUMENTS if isinstance(error, InvalidTls) else SERVER_ERROR
         failure = Failure(str(error).strip().replace("\n", ""), status)
+    except RecursionError:
+        failure = Failure(TOO_DEEP, SERVER_ERROR)
     except Failure as error:
         failure = error
     status = OWN_FAILURE if command.runs_command and failure.status <= NOT_HEALTHY else failure.status
