@@ -20,7 +20,7 @@ from aiohttp.http_parser import HttpRequestParser
 from aiohttp.streams import StreamReader
 
 from kvstore.http.backend import TooManyRequests
-from kvstore.http.load import Load
+from kvstore.http.load import Load, drop
 from kvstore.http.reply import (
     CONTINUE,
     LAST_CHUNK,
@@ -445,7 +445,7 @@ class Connection(web.RequestHandler):
 
     def abort(self) -> None:
         if self._wire is not None:
-            self._wire.abort()
+            drop(self._wire)
 
     def pass_over(self, body: StreamReader) -> None:
         """Nobody reads it any more; aiohttp waits a while for its end, for a client to read its answer in peace."""

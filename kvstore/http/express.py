@@ -24,6 +24,7 @@ from kvstore.http.errors import ApiError
 from kvstore.http.guard import Permit, Scope
 from kvstore.http.heads import LINE
 from kvstore.http.lane import EXPRESS_BYTES, Lane
+from kvstore.http.load import drop
 from kvstore.http.reply import LAST_CHUNK, Answer, chunk, compose, compose_stream_head, refusal
 from kvstore.http.v2.keys import answer_failure, answer_of, list_or_read, operation_of, watch
 from kvstore.http.v2.parameters import PREFIX, KeyRequest, parse_key_request
@@ -397,4 +398,4 @@ class Express(asyncio.Protocol):
 
     def abort(self) -> None:
         if self._transport is not None:
-            self._transport.abort()
+            drop(self._transport)

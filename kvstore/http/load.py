@@ -7,6 +7,8 @@ Knows no request and no socket.
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from typing import NamedTuple, Protocol, cast
 
 from kvstore.limits import Limits
@@ -31,6 +33,14 @@ class Refusal(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         cast(asyncio.Transport, transport).abort()
+
+
+def drop(transport: asyncio.Transport) -> None:
+    """Ends a connection with all that waits to be sent, also what the system holds of it: else that would wait on."""
+    end: socket.socket | None = transport.get_extra_info("socket")
+    if end is not None:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
 
 
 class _Stall(NamedTuple):
