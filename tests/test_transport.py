@@ -338,6 +338,7 @@ async def test_a_verdict_that_comes_too_late_does_no_harm(monkeypatch: pytest.Mo
 
 async def test_those_who_only_knock_do_not_keep_out_who_comes_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kvstore.transport.MAX_KNOCKING", 3)
+    monkeypatch.setattr("kvstore.transport.HANDSHAKE_SECONDS", 3600.0)
     async with peer(1) as one, peer(2) as two:
         introduce(one, 2, two.url)
         await connected(one, 2)

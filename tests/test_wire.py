@@ -189,6 +189,12 @@ def test_what_is_announced_and_not_sent_takes_no_memory(read: Callable[[bytes], 
 
 
 @pytest.mark.parametrize("read", [wire.unpack, wire.unpack_message])
+def test_empty_maps_take_no_memory(read: Callable[[bytes], object]) -> None:
+    """Each is one byte there, and 64 here."""
+    assert peak(read, b"\xdc\xff\xff" + b"\x80" * 0xFFFF) < 15 * 0xFFFF
+
+
+@pytest.mark.parametrize("read", [wire.unpack, wire.unpack_message])
 def test_an_array_of_four_thousand_million_is_refused(read: Callable[[bytes], object]) -> None:
     for head in (b"\xdd", b"\xdf", b"\xc6", b"\xdb", b"\xc9"):
         assert peak(read, head + b"\xff\xff\xff\xff") < 100_000

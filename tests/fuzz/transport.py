@@ -14,6 +14,7 @@ class Pipe(asyncio.Transport):
         self.protocol = protocol
         self.sent = bytearray()
         self.is_paused = False
+        self.is_aborted = False
         self._is_closing = False
 
     def feed(self, octets: bytes) -> None:
@@ -37,7 +38,7 @@ class Pipe(asyncio.Transport):
         self._is_closing = True
 
     def abort(self) -> None:
-        self._is_closing = True
+        self._is_closing = self.is_aborted = True
 
     def write(self, data: Any) -> None:
         if not self._is_closing:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -12,6 +12,7 @@ from kvstore.http.app import Http, Settings, serve
 from kvstore.http.load import Load
 from kvstore.limits import Limits
 from kvstore.store.operations import Set
+from tests.fuzz.transport import Pipe
 from tests.http.backend import LocalBackend
 from tests.http.client import DEADLINE, FORM, RawClient, put, request
 from tests.http.conftest import Connect
@@ -171,6 +172,105 @@ class TestTimeToSend:
         assert (await client.response()).status == 201
 
 
+class TestIdle:
+    @pytest.fixture
+    def settings(self) -> Settings:
+        return Settings(Limits(idle_seconds=0.2))
+
+    @pytest.mark.parametrize("lines", [(), ("X-Odd: 1",)])
+    async def test_who_asks_no_more_is_closed(self, lines: tuple[str, ...], client: RawClient) -> None:
+        assert (await client.ask(request("GET /v2/keys/none", *lines))).status == 404
+        assert await client.is_closed()
+
+
+class Clock:
+    """A loop's, as far as the load asks it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def time(self) -> float:
+        return self.now
+
+
+class SlowPipe(Pipe):
+    """Its other end reads as much as the test says."""
+
+    unread = 0
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread
+
+
+class TestTimes:
+    """One connection of aiohttp's lane, by a clock that the test holds."""
+
+    @pytest.fixture
+    def settings(self) -> Settings:
+        return Settings(Limits(read_seconds=10.0, write_seconds=10.0))
+
+    @pytest.fixture
+    def clock(self, http: Http, monkeypatch: pytest.MonkeyPatch) -> Clock:
+        clock = Clock()
+        monkeypatch.setattr(http.load, "_loop", clock)
+        return clock
+
+    @pytest.fixture
+    async def pipe(self, http: Http) -> AsyncIterator[SlowPipe]:
+        connection = http._server()
+        pipe = SlowPipe(connection)
+        connection.connection_made(pipe)
+        yield pipe
+        connection.connection_lost(None)
+        await settle()
+
+    async def test_head_and_body_have_a_time_each(self, http: Http, clock: Clock, pipe: SlowPipe) -> None:
+        head = request("PUT /v2/keys/a", FORM, "Content-Length: 7")
+        for piece in (head[:5], head[5:10], head[10:], b"val"):
+            pipe.feed(piece)
+            clock.now += 4
+            await settle()
+            http.load.look()
+        assert clock.now == 16.0
+        assert not pipe.is_closing()
+        clock.now += 6
+        http.load.look()
+        assert pipe.is_closing()
+        assert pipe.sent.startswith(b"HTTP/1.1 408 ")
+
+    async def test_the_time_does_not_run_while_we_do_not_read(
+        self, http: Http, clock: Clock, pipe: SlowPipe, backend: LocalBackend
+    ) -> None:
+        """A body waits behind a write that takes the cluster a while."""
+        backend.is_stuck = True
+        pipe.feed(request("PUT /v2/keys/a?value=1") + request("PUT /v2/keys/b", FORM, "Content-Length: 1000000"))
+        pipe.feed(b"value=" + b"x" * 700_000)
+        await settle()
+        assert pipe.is_paused
+        for _ in range(5):
+            clock.now += 8
+            http.load.look()
+        assert not pipe.is_closing()
+
+    async def test_last_words_are_not_waited_with_for_ever(self, http: Http, clock: Clock, pipe: SlowPipe) -> None:
+        """Too few to make the transport say that it is full."""
+        pipe.unread = 5
+        pipe.feed(request("GET /version", "Connection: close"))
+        await settle()
+        assert pipe.is_closing()
+        clock.now += 9
+        http.load.look()
+        assert not pipe.is_aborted
+        clock.now += 1
+        http.load.look()
+        assert pipe.is_aborted
+
+
+async def settle() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
 class TestAnswersNotRead:
     @pytest.fixture
     def settings(self) -> Settings:
@@ -195,7 +295,7 @@ class TestAnswersNotRead:
         async with asyncio.timeout(2 * DEADLINE):
             while received < len(BIG):  # its own buffer stops it between two reads
                 received += len(await slow.reader.read(1 << 20))
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.02)
 
     async def test_a_watcher_that_stalls_is_closed_although_nothing_more_happens(
         self, connect: Connect, backend: LocalBackend

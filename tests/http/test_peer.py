@@ -24,7 +24,6 @@ async def port(backend: LocalBackend) -> AsyncIterator[int]:
 def limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kvstore.http.peer.IDLE_SECONDS", 0.1)
     monkeypatch.setattr("kvstore.http.peer.LINGERING_SECONDS", 0.1)
-    monkeypatch.setattr("kvstore.http.peer.MAX_CONNECTIONS", 2)
 
 
 @pytest.mark.parametrize(
@@ -54,8 +53,8 @@ async def test_nobody_stays_who_asks_nothing(port: int, sent: bytes) -> None:
     await client.close()
 
 
-@pytest.mark.usefixtures("limits")
-async def test_one_connection_too_many_is_closed(port: int) -> None:
+async def test_one_connection_too_many_is_closed(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kvstore.http.peer.MAX_CONNECTIONS", 2)
     clients = [await RawClient.connect(port) for _ in range(3)]
     for client in clients[:2]:
         assert (await client.ask(request("GET /version"))).status == 200
