@@ -73,20 +73,18 @@ class Child:
                 self._process.send_signal(number)
 
     async def end(self, grace: float) -> int:
-        """SIGTERM, and after `grace` seconds SIGKILL for its whole group; its exit status."""
+        """SIGTERM, and after `grace` seconds SIGKILL for its whole group; its exit status.
+
+        With `whole_group`, what it leaves behind is killed as soon as it has ended itself.
+        """
         self.signal(signal.SIGTERM)
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(grace):
                 await self._process.wait()
-        except TimeoutError:
-            self.kill_group()
-        if self._whole_group:
-            self.kill_group()
+        if self._whole_group or self._process.returncode is None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         return await self.wait()
-
-    def kill_group(self) -> None:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
 
 
 def _our_terminal() -> int | None:

@@ -87,15 +87,18 @@ def test_on_a_terminal_ctrl_c_comes_once_and_the_command_can_read(url: str) -> N
 
 def test_signalled_once_for_many_changes(url: str, tmp_path: Path) -> None:
     says("set", "/sig/v", "0", url=url)
-    log = tmp_path / "log"
+    says("set", "/hidden/v", "0", url=url)
+    log, cache = tmp_path / "log", tmp_path / "cache"
     script = f"trap 'echo hup >> {log}' HUP; echo ready; while :; do sleep 0.01; done"
-    command = ("--watch", "--signal", "hup", "--debounce", "300ms", "--", "sh", "-c", script)
-    with started("exec", "--prefix", "/sig", *command, url=url) as process:
+    command = ("--watch", "--signal", "hup", "--debounce", "300ms", "--cache", str(cache), "--", "sh", "-c", script)
+    with started("exec", "--prefix", "/hidden", "--prefix", "/sig", *command, url=url) as process:
         assert line(process) == "ready"
         for number in range(3):
             says("set", "/sig/v", f"{number + 1}", url=url)
         until(lambda: read(log), "a signal came")
         says("set", "/sig/v", "3", url=url)  # the same value: no change
+        says("set", "/hidden/v", "1", url=url)  # nor is this, for the other one wins
+        until(lambda: '"/hidden/v","1"' in read(cache), "it was read")
         says("set", "/sig/w", "1", url=url)
         until(lambda: read(log).count("hup") == 2, "the next change is signalled")
         process.terminate()

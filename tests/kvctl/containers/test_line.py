@@ -133,6 +133,7 @@ async def test_an_unknown_creation_is_recognised_by_its_value(happened: bool) ->
     await turn(one)
     assert [node.value for node in directory.nodes.values()] == [one.value]
     assert one.key in directory.nodes
+    assert one.created_index == 1  # if it had happened, the place is kept
 
 
 async def test_a_creation_that_happens_late_blocks_nobody() -> None:
