@@ -21,6 +21,7 @@ from tests.kvctl import process
 from tests.kvctl.process import KVCTL, SECONDS, next_line, surroundings
 
 POLL_SECONDS = 0.01
+END_SECONDS = 2.0
 
 
 def run(*arguments: str, url: str, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -50,7 +51,7 @@ def says(*arguments: str, url: str) -> str:
 
 @contextmanager
 def started(*arguments: str, url: str, environ: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """Killed at the end, if it still runs."""
+    """Ended at the end, if it still runs, with the command below it."""
     child = subprocess.Popen(
         [*KVCTL, *arguments],
         env=surroundings(ETCDCTL_ENDPOINTS=url) | dict(environ or {}),
@@ -63,7 +64,11 @@ def started(*arguments: str, url: str, environ: Mapping[str, str] | None = None)
         try:
             yield child
         finally:
-            child.kill()
+            child.terminate()
+            try:
+                child.wait(END_SECONDS)
+            except subprocess.TimeoutExpired:
+                child.kill()
 
 
 def line(child: subprocess.Popen[bytes]) -> str:
