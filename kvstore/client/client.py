@@ -197,6 +197,8 @@ class Client:
             if not asking.done():
                 asking.cancel()
                 await asyncio.gather(asking, return_exceptions=True)
+            elif not asking.cancelled():
+                asking.exception()  # also when we are cancelled in the turn in which it failed
         return answer
 
     async def _exchange(

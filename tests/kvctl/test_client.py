@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from collections.abc import AsyncIterator
 
@@ -326,3 +327,19 @@ async def test_a_connection_is_not_kept_for_long(monkeypatch: pytest.MonkeyPatch
         for _ in range(2):
             await Keys(client).get("/a")
     assert server.connections == 2
+
+
+async def test_a_call_that_is_cancelled_in_whatever_turn_leaves_no_error_behind(nobody: str) -> None:
+    """asyncio would print a traceback of a failure that nobody asked for."""
+    left: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: left.append(context))
+    for turns in range(60):
+        async with Client([nobody]) as client:
+            asking = asyncio.create_task(Keys(client).get("/a"))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+        del asking
+        gc.collect()
+    assert left == []
