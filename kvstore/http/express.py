@@ -89,7 +89,7 @@ class Express(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's do not inherit from it
         self._lane.connections.add(self)
-        self._lane.load.connections += 1
+        self._lane.load.admit(transport)
 
     def connection_lost(self, problem: Exception | None) -> None:
         self._part()

@@ -13,6 +13,9 @@ from typing import NamedTuple, Protocol, cast
 
 from kvstore.limits import Limits
 
+#: By how much the system is later than we are to end a connection: unlike us, it does not tell the client.
+LATER_SECONDS = 5.0
+
 
 class Client(Protocol):
     """A connection, in either lane."""
@@ -64,6 +67,15 @@ class Load:
     def is_full(self) -> bool:
         """Whether one more client is one too many."""
         return self.connections >= self.limits.connections
+
+    def admit(self, transport: asyncio.BaseTransport) -> None:
+        """One more connection. The system ends it, too, when nothing of what was sent is taken for a little longer: it
+        alone sees what waits in its own buffers."""
+        self.connections += 1
+        end: socket.socket | None = transport.get_extra_info("socket")
+        if end is not None and end.family in (socket.AF_INET, socket.AF_INET6) and hasattr(socket, "TCP_USER_TIMEOUT"):
+            milliseconds = int((self.limits.write_seconds + LATER_SECONDS) * 1000)
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
     # --- requests that arrive -------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from typing import Any, TypeAlias, cast
 from kvstore import logs
 from kvstore.tls.checks import examine_address
 from kvstore.tls.credentials import Credentials
+from kvstore.tls.pacing import adopt
 from kvstore.tls.refusals import Refusals, reason, speaks_no_tls, text_of
 from kvstore.tls.sides import Refused, handshakes_for
 
@@ -126,9 +127,7 @@ class TlsListener:
     def _hand_over(self, transport: asyncio.Transport, gate: _Gate) -> None:
         if gate.is_lost:
             return
-        protocol = self._factory()
-        transport.set_protocol(protocol)
-        protocol.connection_made(transport)
+        transport = adopt(transport, self._factory())
         if not transport.is_closing():
             transport.resume_reading()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -286,6 +287,14 @@ class TestAnswersNotRead:
         slow.send(request("GET /v2/keys/big", *lines))
         await until(lambda: http.connections == 1)
         await until(lambda: http.connections == 0)
+
+    @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux has it")
+    async def test_the_system_ends_what_only_it_can_see(self, client: RawClient, http: Http) -> None:
+        assert (await client.ask(request("GET /v2/keys/none"))).status == 404
+        (connection,) = http._lane.connections
+        assert connection._transport is not None
+        end = connection._transport.get_extra_info("socket")
+        assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 5_200
 
     async def test_who_reads_a_little_is_not(self, connect: Connect, backend: LocalBackend) -> None:
         backend.apply(Set(b"/big", BIG, False, None, False))

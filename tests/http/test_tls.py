@@ -18,7 +18,7 @@ from kvstore.tls.credentials import Credentials
 from kvstore.tls.material import Policy
 from kvstore.wire import UpdateUser
 from tests.http.backend import LocalBackend
-from tests.http.client import FORM, RawClient, request
+from tests.http.client import DEADLINE, FORM, RawClient, request
 from tests.http.scene import basic, change, furnish
 
 
@@ -131,3 +131,36 @@ async def test_keys_go_over_tls_before_and_behind_the_express_lane(files: Files)
         answer = await client.ask(request("GET /v2/keys/b"))
         assert len(answer.body) > len(large)
         await client.close()
+
+
+@pytest.mark.parametrize("lines", [(), ("X-Odd: 1",)])
+async def test_a_client_that_does_not_read_gets_no_more_answers_made(
+    files: Files, lines: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As without TLS: what waits is in the sockets, and in one transport, where it counts."""
+    backend = LocalBackend()
+    backend.apply(Set(b"/big", b"x" * 2_000_000, False, None, False))
+    reads = 0
+
+    def now() -> int:  # asked once for each GET of a key
+        nonlocal reads
+        reads += 1
+        return 0
+
+    monkeypatch.setattr(backend, "now", now)
+    async with serving(files, backend, asks=False) as http:
+        slow, quick = await connect(http, files.context("")), await connect(http, files.context(""))
+        slow.writer.transport.pause_reading()  # type: ignore[attr-defined]  # it is a full transport
+        slow.send(request("GET /v2/keys/big", *lines) * 30)
+        async with asyncio.timeout(DEADLINE):
+            while http.load.unread_bytes < 1_000_000:  # noqa: ASYNC110  # the server tells nobody
+                await asyncio.sleep(0)
+        for _ in range(100):
+            await quick.ask(request("GET /version"))
+        assert reads < 15
+        slow.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        for _ in range(30):
+            assert len((await slow.response()).body) > 2_000_000
+        assert http.load.unread_bytes == 0
+        await slow.close()
+        await quick.close()
