@@ -177,6 +177,11 @@ class Server:
         return self.node.machine.membership
 
     @property
+    def announced(self) -> Publish:
+        urls = tuple(map(str, self._settings.advertise_client_urls))
+        return Publish(self._opened.identity.member_id, self._settings.name, urls)
+
+    @property
     def raft_index(self) -> int:
         return self.node.raft.log.applied
 
@@ -352,11 +357,9 @@ class Server:
 
         Not before this member knows all that the others do: who has a name counts as one that keeps its promises.
         """
-        member = self._opened.identity.member_id
-        urls = tuple(map(str, self._settings.advertise_client_urls))
-        wanted = Publish(member, self._settings.name, urls)
+        wanted = self.announced
         while True:
-            known = self.membership.members.get(member)
+            known = self.membership.members.get(wanted.member)
             if known is not None and (known.name, known.client_urls) == (wanted.name, wanted.client_urls):
                 return
             if self.has_leader and known is not None:

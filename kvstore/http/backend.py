@@ -19,7 +19,7 @@ from kvstore.reconfiguration import Reconfiguration
 from kvstore.statistics import Histogram
 from kvstore.store.store import Store
 from kvstore.traffic import Traffic
-from kvstore.wire import Checked, Guarded
+from kvstore.wire import Checked, Guarded, Publish
 
 if TYPE_CHECKING:
     from kvstore.tls.material import Expiry
@@ -81,6 +81,10 @@ class Backend(Protocol):
     @property
     def membership(self) -> Membership:
         """As this member knows it. A snapshot may replace it: never keep it across an await."""
+
+    @property
+    def announced(self) -> Publish:
+        """What this member tells the cluster of itself, as soon as it can."""
 
     @property
     def reconfiguration(self) -> Reconfiguration: ...

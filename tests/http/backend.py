@@ -21,7 +21,7 @@ from kvstore.statistics import DISK_BUCKETS, Histogram
 from kvstore.store.operations import Expire
 from kvstore.store.store import Store
 from kvstore.traffic import Traffic
-from kvstore.wire import Checked, Command, Guarded, MembershipChange, UpdateMember
+from kvstore.wire import Checked, Command, Guarded, MembershipChange, Publish, UpdateMember
 
 TIMED_OUT = "etcdserver: request timed out"
 
@@ -71,6 +71,10 @@ class LocalBackend:
     @property
     def membership(self) -> Membership:
         return self.machine.membership
+
+    @property
+    def announced(self) -> Publish:
+        return Publish(self.member, "n1", ("http://a:2",))
 
     @property
     def leader(self) -> int:

@@ -132,3 +132,19 @@ def test_a_body_that_is_refused_says_why(body: bytes, message: str) -> None:
 def test_urls_are_sorted_and_the_field_counts_in_any_case() -> None:
     body = b'{"peerURLs":["x"],"PEERURLS":["https://b:2 ","http://[::1]:3"],"name":"ignored"}'
     assert parse_peer_urls(body) == ("http://[::1]:3", "https://b:2")
+
+
+async def test_a_member_that_the_cluster_does_not_know_by_name_yet_shows_its_own_urls(
+    client: RawClient, backend: LocalBackend
+) -> None:
+    """Else a client that asks who the members are would find nobody to go on to, in the first moments of a cluster."""
+    known = backend.membership.members[backend.member]
+    for other in (backend.member, 7):
+        backend.membership.members[other] = known._replace(id=other, name="", client_urls=())
+    own, unknown = sorted(
+        shown(await client.ask(request("GET /v2/members")))["members"], key=lambda one: one["id"] == "7"
+    )
+    assert (own["name"], own["clientURLs"]) == ("n1", ["http://a:2"])
+    assert (unknown["name"], unknown["clientURLs"]) == ("", [])
+    assert (await client.ask(request("GET /v2/machines"))).body == b"http://a:2"
+    assert backend.membership.members[backend.member].client_urls == ()

@@ -48,7 +48,7 @@ class MembersApi:
 
     async def machines(self, request: Request) -> Answer:
         """The client URLs of all members, sorted."""
-        urls = sorted(url for member in self._backend.membership.members.values() for url in member.client_urls)
+        urls = sorted(url for member in self._members().values() for url in member.client_urls)
         return Answer(200, TEXT, ", ".join(urls).encode())
 
     async def members(self, request: Request) -> Answer:
@@ -80,7 +80,7 @@ class MembersApi:
             return self._message(500, "Internal Server Error")
 
     def _show(self, rest: str) -> Answer:
-        members = self._backend.membership.members
+        members = self._members()
         if not rest:
             return self._answer(200, {"members": [_shown(members[member]) for member in sorted(members)]})
         if rest != "leader":
@@ -89,6 +89,15 @@ class MembersApi:
         if leader is None:
             raise Refusal(503, "During election")
         return self._answer(200, _shown(leader))
+
+    def _members(self) -> dict[int, Member]:
+        """All members by id. What this one is about to tell the cluster of itself counts already: etcd serves no client
+        before it has done so, and clients that ask who the members are go on to nobody without a URL."""
+        members, own = self._backend.membership.members, self._backend.announced
+        known = members.get(own.member)
+        if known is None or known.client_urls:
+            return members
+        return {**members, own.member: known._replace(name=own.name, client_urls=own.client_urls)}
 
     async def _add(self, request: Request, rest: str) -> Answer:
         urls = await self._peer_urls(request)
