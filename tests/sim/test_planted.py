@@ -19,7 +19,7 @@ RULES = {
 #: Seeds that were seen to find it; then come as many others as it may take when the code has moved on.
 FIRST = {
     PlantedBug.VOTE_NOT_PERSISTED: (24,),
-    PlantedBug.COMMIT_OLD_TERM: (23, 75),
+    PlantedBug.COMMIT_OLD_TERM: (152, 192),
     PlantedBug.STALE_READ: (0, 3),
     PlantedBug.ACK_BEFORE_FSYNC: (0, 1),
 }
