@@ -7,12 +7,13 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster import Cluster
+from tests.kvctl.containers.running import published
 
 
 @pytest.fixture(scope="package")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with Cluster.of(3, tmp_path_factory.mktemp("containers")) as cluster:
-        cluster.leader()
+        published(cluster)
         yield cluster
 
 

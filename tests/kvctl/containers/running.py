@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import select
 import signal
@@ -93,6 +94,16 @@ def until(condition: Callable[[], object], what: str) -> None:
 
 def read(path: Path) -> str:
     return path.read_text() if path.exists() else ""
+
+
+def published(cluster: Cluster) -> None:
+    """Waits until each member has told the others its client URLs, which clients look up first."""
+
+    def all_have() -> bool:
+        members = json.loads(cluster.leader().get("/v2/members")[1])["members"]
+        return all(member["clientURLs"] for member in members)
+
+    until(all_have, "all client URLs are known")
 
 
 @contextmanager

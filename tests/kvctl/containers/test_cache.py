@@ -11,7 +11,7 @@ import pytest
 
 from kvctl.containers.cache import Cache, CacheError
 from tests.cluster import Cluster
-from tests.kvctl.containers.running import end, line, nobody, run, says, started, until
+from tests.kvctl.containers.running import end, line, nobody, published, run, says, started, until
 
 
 def test_it_comes_back_private_and_whole(tmp_path: Path) -> None:
@@ -98,6 +98,7 @@ def test_a_command_from_the_cache_follows_the_cluster_once_it_is_there(url: str,
     says("env", "--prefix", "/late", "--cache", cache, url=url)
     says("set", "/late/v", "new", url=url)
     with Cluster.of(1, tmp_path / "member") as late:
+        published(late)
         says("set", "/late/v", "new", url=late.members[0].client_url)
         late.members[0].kill()
         command = ("--restart", "--debounce", "10ms", "--cache", cache, "--", "sh", "-c", "echo $v; exec sleep 60")

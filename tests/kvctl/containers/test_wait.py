@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.cluster import Cluster
-from tests.kvctl.containers.running import end, line, nobody, run, says, started, until, without_leader
+from tests.kvctl.containers.running import end, line, nobody, published, run, says, started, until, without_leader
 
 
 def test_what_is_there_already(url: str) -> None:
@@ -40,6 +40,7 @@ def test_time_is_up(url: str) -> None:
 def test_the_cluster_is_waited_for(tmp_path: Path) -> None:
     with Cluster.of(1, tmp_path) as cluster:
         (member,) = cluster.members
+        published(cluster)
         says("set", "/boot", "1", url=member.client_url)
         member.kill()
         with started("wait", "/boot", url=member.client_url) as waiting:
