@@ -75,9 +75,9 @@ class Announcement:
 
     async def _again(self, error: KeyspaceError) -> None:
         """After a heartbeat was refused: a key that ran out is made anew; one of somebody else's is left to them."""
-        had = self._index
-        if error.code in (_KEY_NOT_FOUND, _COMPARE_FAILED, _EXISTS) and self._was_made:
-            self._index = None
+        if error.code not in (_KEY_NOT_FOUND, _COMPARE_FAILED, _EXISTS) or not self._was_made:
+            raise error
+        had, self._index = self._index, None
         if error.code == _KEY_NOT_FOUND and had is not None:
             await self.beat()
 

@@ -25,7 +25,7 @@ from kvctl.containers.words import (
     patiently,
     warn,
 )
-from kvstore.client import Client, ClientError, Keys, KeyspaceError, Missed, Response, Unreachable
+from kvstore.client import Client, ClientError, DeadlineExceeded, Keys, KeyspaceError, Missed, Response, Unreachable
 from kvstore.client.errors import EndpointError
 
 #: More are not followed: each is a connection of its own.
@@ -138,8 +138,8 @@ class Source:
         try:
             try:
                 response = await self._keys.get(subject.key, recursive=recursive, quorum=True)
-            except Unreachable as error:
-                if error.is_connection or not any(_lacks_leader(one) for one in error.errors):
+            except (Unreachable, DeadlineExceeded) as error:
+                if isinstance(error, Unreachable) and not any(_lacks_leader(one) for one in error.errors):
                     raise
                 response = await self._keys.get(subject.key, recursive=recursive)
                 self._say_once("the cluster has no leader; what one member holds is used, which may be old")
@@ -236,6 +236,7 @@ def _index(event: Response | Missed) -> int:
 
 
 def _lacks_leader(error: EndpointError) -> bool:
+    """Or says nothing, which comes to the same: it may still know what it holds."""
     return not error.is_connection and not error.is_tls
 
 
