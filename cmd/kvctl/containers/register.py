@@ -43,7 +43,7 @@ class Announcement:
     def __init__(self, keys: Keys, key: str, value: str, ttl: int) -> None:
         self.key = key
         self.value = value
-        self._keys = keys
+        self.keys = keys
         self._ttl = ttl
         self._was_made = False
         self._index: int | None = None  # of our last write; 0: it is not known. None: we have no key
@@ -57,11 +57,11 @@ class Announcement:
         """Makes or renews the key. Afterwards it is ours, unless somebody else has it."""
         try:
             if not self._was_made:
-                response = await self._keys.set(self.key, self.value, ttl=self._ttl)
+                response = await self.keys.set(self.key, self.value, ttl=self._ttl)
             elif self._index is None:
-                response = await self._keys.set(self.key, self.value, ttl=self._ttl, prev_exist=False)
+                response = await self.keys.set(self.key, self.value, ttl=self._ttl, prev_exist=False)
             else:
-                response = await self._keys.set(
+                response = await self.keys.set(
                     self.key, ttl=self._ttl, refresh=True, prev_exist=True, prev_value=self.value
                 )
         except OutcomeUnknown:
@@ -87,9 +87,9 @@ class Announcement:
             return
         try:
             if self._index:
-                await self._keys.delete(self.key, prev_index=self._index)
+                await self.keys.delete(self.key, prev_index=self._index)
             else:
-                await self._keys.delete(self.key, prev_value=self.value)
+                await self.keys.delete(self.key, prev_value=self.value)
         except KeyspaceError as error:
             if error.code not in (_KEY_NOT_FOUND, _COMPARE_FAILED):
                 raise
@@ -151,7 +151,7 @@ async def _first_contact(context: Context, announcement: Announcement) -> None:
 
     async def ask() -> None:
         try:
-            response = await announcement._keys.get(announcement.key, quorum=True)
+            response = await announcement.keys.get(announcement.key, quorum=True)
         except KeyspaceError:
             return  # not there yet, or to be written and not to be read: it is an answer
         if response.node.is_dir:

@@ -81,9 +81,9 @@ def _of_file(path: str, templates: str) -> Resource:
     if not isinstance(table, dict):
         raise Failure(f"{path} has no [template]")
     for field, value in table.items():
-        if field not in _FIELDS:
-            raise Failure(f"{path}: {field} is not known; there are {', '.join(_FIELDS)}")
-        if not _FIELDS[field](value):
+        if field not in FIELDS:
+            raise Failure(f"{path}: {field} is not known; there are {', '.join(FIELDS)}")
+        if not FIELDS[field](value):
             raise Failure(f"{path}: {field} has a value of the wrong kind: {value!r}")
     for field in ("src", "dest"):
         if not table.get(field):
@@ -111,7 +111,7 @@ def _are_keys(value: object) -> bool:
     return isinstance(value, list) and all(map(_is_text, value))
 
 
-_FIELDS: Mapping[str, Callable[[object], bool]] = {
+FIELDS: Mapping[str, Callable[[object], bool]] = {
     **dict.fromkeys(("src", "dest", "prefix", "owner", "group", "mode", "check_cmd", "reload_cmd"), _is_text),
     "uid": _is_number,
     "gid": _is_number,

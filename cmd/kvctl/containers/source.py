@@ -30,6 +30,8 @@ from kvstore.client.errors import EndpointError
 
 #: More are not followed: each is a connection of its own.
 MAX_FOLLOWED = 256
+#: A watch that was refused is asked for again after this: somebody may change what we may.
+REFUSED_SECONDS = 5.0
 #: Changes that never pause are answered after this many times the pause that is waited for.
 MOST_PAUSES = 10
 _KEY_NOT_FOUND = 100
@@ -216,9 +218,13 @@ class Source:
                 async for event in watch:
                     self._indices[subject] = _index(event)
                     self._mark(subject)
-            except ClientError as error:
-                if isinstance(error, KeyspaceError) and error.code == _NO_PERMISSION and subject.extent == "names":
+            except KeyspaceError as error:
+                if recursive and error.code == _NO_PERMISSION and subject.extent == "names":
                     recursive = False  # who may read the key alone sees at least that change
+                    continue
+                await self._trouble(error)
+                await asyncio.sleep(REFUSED_SECONDS)
+            except ClientError as error:
                 await self._trouble(error)
 
     async def _trouble(self, error: ClientError) -> None:

@@ -8,7 +8,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-from kvctl.containers.resource import _FIELDS
+from kvctl.containers.resource import FIELDS
 from tests.kvctl.process import SECONDS, surroundings
 
 PAGE = (Path(__file__).parents[3] / "docs" / "containers.md").read_text()
@@ -49,7 +49,7 @@ def test_every_line_for_a_shell(url: str, tmp_path: Path) -> None:
 
 def test_the_resource_has_every_field() -> None:
     table = tomllib.loads(blocks("toml")[0])["template"]
-    assert set(table) == set(_FIELDS) - {"uid", "gid"}
+    assert set(table) == set(FIELDS) - {"uid", "gid"}
 
 
 def test_jinja2_is_paid_for_by_render_alone() -> None:
