@@ -257,7 +257,7 @@ _packer = msgpack.Packer(default=_default)
 pack: Callable[[Any], bytes] = _packer.pack
 
 
-def unpack(encoded: bytes) -> Any:
+def unpack(encoded: bytes | memoryview) -> Any:
     """One msgpack object without maps, arrays as tuples; what it takes is in proportion to what there is. Raises
     WireError."""
     try:
@@ -268,7 +268,7 @@ def unpack(encoded: bytes) -> Any:
         raise WireError(f"not msgpack: {problem}") from None
 
 
-def _walk(encoded: bytes) -> None:
+def _walk(encoded: bytes | memoryview) -> None:
     """Raises OutOfData where something was announced and is not there, in the first two objects; msgpack's own limit
     of nesting holds."""
     walker = msgpack.Unpacker(max_buffer_size=len(encoded))

@@ -25,6 +25,7 @@ from zlib import crc32
 import msgpack
 
 from kvstore.raft.types import Configuration, Entry, HardState, SnapshotMeta
+from kvstore.wire import WireError, unpack
 
 HEADER_BYTES = 16
 ALIGNMENT = 8
@@ -125,14 +126,12 @@ def torn(buffer: memoryview, offset: int) -> bool:
 
 # --- payloads -------------------------------------------------------------------------------------------------
 
-_UNPACK_ERRORS = (ValueError, TypeError, OverflowError, msgpack.UnpackException)
-
 
 def _unpack(payload: bytes | memoryview, what: str) -> tuple[object, ...]:
     try:
-        value = msgpack.unpackb(payload, use_list=False)
-    except _UNPACK_ERRORS as error:
-        raise UnreadablePayload(f"{what} cannot be read ({type(error).__name__})") from None
+        value = unpack(payload)
+    except WireError as error:
+        raise UnreadablePayload(f"{what} cannot be read ({error})") from None
     if not isinstance(value, tuple):
         raise UnreadablePayload(f"{what} cannot be read (not a list)")
     return value

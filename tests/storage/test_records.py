@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Callable
 from random import Random
 
 import pytest
@@ -123,3 +125,15 @@ def test_terms_replaced_from_below_their_base_begin_there() -> None:
     assert (terms.base, terms.at(8), terms.last_index) == (7, 4, 8)
     with pytest.raises(AssertionError):
         terms.append([Entry(10, 4, 0, b"")])
+
+
+@pytest.mark.parametrize("read", [unpack_entries, unpack_hard_state, unpack_meta])
+def test_what_a_payload_announces_and_does_not_hold_takes_no_memory(read: Callable[[bytes], object]) -> None:
+    bomb = (b"\xdd\x00\x00\xff\xff" * 900).ljust(100_000, b"\x00")
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnreadablePayload):
+            read(bomb)
+        assert tracemalloc.get_traced_memory()[1] < 10 * len(bomb)
+    finally:
+        tracemalloc.stop()
