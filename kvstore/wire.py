@@ -532,4 +532,17 @@ def unpack_message(frame: bytes) -> PeerMessage:
     if type(message) is ProposeRequest:
         for payload in message.payloads:
             _check_proposal(message.kind, payload)
+    elif type(message) is AppendRequest and message.entries:
+        _check_order(message)
     return message
+
+
+def _check_order(append: AppendRequest) -> None:
+    """Raises WireError for entries that cannot stand in any log as they are: no leader has such ones."""
+    entries = append.entries
+    first = append.prev_index + 1
+    terms = [entry.term for entry in entries]
+    if [entry.index for entry in entries] != list(range(first, first + len(entries))):
+        raise _refuse("consecutive entries", entries)
+    if not append.prev_term <= terms[0] or terms[-1] > append.term or (len(set(terms)) > 1 and terms != sorted(terms)):
+        raise _refuse("terms that never fall", entries)

@@ -64,8 +64,21 @@ PROPOSALS = st.builds(
     st.just(int(EntryKind.COMMAND)),
     st.lists(packed(FORWARDED), max_size=3).map(tuple),
 )
+
+
+def append(prev_index: int, terms: list[int], payload: bytes) -> AppendRequest:
+    """As a leader makes it."""
+    terms = sorted(terms)
+    entries = tuple(Entry(prev_index + at, term, 0, payload) for at, term in enumerate(terms[1:-1], 1))
+    return AppendRequest(2, 1, terms[-1], prev_index, terms[0], entries, prev_index)
+
+
+APPENDS = st.builds(
+    append, st.integers(0, 2**63), st.lists(st.integers(0, 2**63), min_size=2, max_size=6), st.binary(max_size=20)
+)
 MESSAGE_KINDS = [kind for part in get_args(PeerMessage) for kind in (get_args(part) or (part,))]
-MESSAGES = st.one_of([PROPOSALS if kind is ProposeRequest else values_of(kind) for kind in MESSAGE_KINDS])
+MADE = {ProposeRequest: PROPOSALS, AppendRequest: APPENDS}
+MESSAGES = st.one_of([MADE[kind] if kind in MADE else values_of(kind) for kind in MESSAGE_KINDS])
 
 
 @given(MESSAGES)
@@ -240,3 +253,21 @@ def test_what_nobody_could_apply_is_refused_before_it_is_in_any_log(kind: int, p
     wire.unpack_message(MessagePacker().pack(ProposeRequest(2, 1, 1, 1, 1, EntryKind.COMMAND, (good,))))
     with pytest.raises(WireError):
         wire.unpack_message(MessagePacker().pack(ProposeRequest(2, 1, 1, 1, 1, kind, (good, payload))))
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        (Entry(7, 2, 0, b""),),  # a gap behind prev_index
+        (Entry(6, 2, 0, b""), Entry(8, 2, 0, b"")),
+        (Entry(6, 2, 0, b""), Entry(6, 2, 0, b"")),
+        (Entry(6, 1, 0, b""),),  # a term below prev_term
+        (Entry(6, 4, 0, b""),),  # and one beyond the leader's
+        (Entry(6, 3, 0, b""), Entry(7, 2, 0, b"")),
+    ],
+)
+def test_entries_that_no_leader_has_are_refused(entries: tuple[Entry, ...]) -> None:
+    good = AppendRequest(2, 1, 3, 5, 2, (Entry(6, 2, 0, b""), Entry(7, 3, 0, b"")), 5)
+    assert wire.unpack_message(MessagePacker().pack(good)) == good
+    with pytest.raises(WireError):
+        wire.unpack_message(MessagePacker().pack(good._replace(entries=entries)))
