@@ -26,9 +26,14 @@ END_SECONDS = 2.0
 
 
 def run(*arguments: str, url: str, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """In this process where no other one writes: a start costs more than all the rest."""
+    """In this process, unless one below it may write."""
     if "--" in arguments or "render" in arguments:
         return process.run(*arguments, url=url, environ=environ)
+    return here(*arguments, url=url, environ=environ)
+
+
+def here(*arguments: str, url: str, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """In this process: a start costs more than all the rest."""
     streams = [io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2)]
     before = signal.getsignal(signal.SIGINT)
     with (

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import KVSTORED, Cluster
-from tests.kvctl.containers.running import nobody, published, run, says
+from tests.kvctl.containers.running import here, nobody, published, says
 
 #: Each command as short as it can be, and the status of kvctl's own failure.
 COMMANDS = {
@@ -44,7 +44,7 @@ def arguments(command: str, folder: Path) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_no_permission(command: str, closed: str, tmp_path: Path) -> None:
-    done = run(*arguments(command, tmp_path), url=closed)
+    done = here(*arguments(command, tmp_path), url=closed)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (COMMANDS[command][1] or 4, "", 1)
     assert done.stderr.startswith("kvctl: 110: The request requires user authentication (Insufficient credentials) [")
 
@@ -52,7 +52,7 @@ def test_no_permission(command: str, closed: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_nobody_there(command: str, tmp_path: Path) -> None:
     with nobody() as off:
-        done = run(*arguments(command, tmp_path), url=off)
+        done = here(*arguments(command, tmp_path), url=off)
     assert (done.stdout, done.stderr.count("\n")) == ("", 1)
     if command in WAITING:
         assert (done.returncode, "within 0.3 s" in done.stderr) == (124, True)
@@ -65,10 +65,10 @@ def test_nobody_there(command: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_bad_certificates_and_flags(command: str, url: str, tmp_path: Path) -> None:
     for bad in (("--cert-file", "/none"), ("--ca-file", "/none")):
-        done = run(*bad, *arguments(command, tmp_path), url=url)
+        done = here(*bad, *arguments(command, tmp_path), url=url)
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (COMMANDS[command][1] or 1, "", 1)
         assert "/none" in done.stderr
-    done = run(command, "--no-such-flag", url=url)
+    done = here(command, "--no-such-flag", url=url)
     assert (done.returncode, done.stdout) == (COMMANDS[command][1] or 1, "")
     said = f"kvctl: flag provided but not defined: -no-such-flag; see kvctl help {command}\n"
     assert done.stderr == said
@@ -80,10 +80,21 @@ def test_without_a_leader_reads_are_answered_and_a_lock_is_not(cluster: Cluster,
     for member in others:
         member.kill()
     try:
-        done = run("--timeout", "1s", "env", "--prefix", "/lonely", url=one.client_url)
+        done = here("--timeout", "1s", "--total-timeout", "1s", "env", "--prefix", "/lonely", url=one.client_url)
         assert (done.returncode, done.stdout) == (0, "v=1\n")
         assert done.stderr == "kvctl: the cluster has no leader; what one member holds is used, which may be old\n"
-        done = run("lock", "lonely", "--timeout", "300ms", "--", "echo", "never", url=one.client_url)
+        done = here(
+            "--total-timeout",
+            "500ms",
+            "lock",
+            "lonely",
+            "--timeout",
+            "300ms",
+            "--",
+            "echo",
+            "never",
+            url=one.client_url,
+        )
         assert (done.returncode, done.stdout) == (124, "")
     finally:
         for member in others:

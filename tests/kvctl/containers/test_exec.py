@@ -11,6 +11,7 @@ import pytest
 from tests.cluster import Cluster
 from tests.kvctl.containers.running import (
     end,
+    here,
     line,
     on_controlling_terminal,
     read,
@@ -148,11 +149,11 @@ def test_wrong_arguments(url: str) -> None:
         (("--prefix", "/a", "--signal", "NOPE", "--", "true"), "kvctl: --signal: there is no signal NOPE\n"),
         (("--frefix", "/a"), "kvctl: flag provided but not defined: -frefix; see kvctl help exec\n"),
     ]:
-        done = run("exec", *arguments, url=url)
+        done = here("exec", *arguments, url=url)
         assert (done.returncode, done.stdout, done.stderr) == (125, "", said)
-    done = run("env", "--prefix", "/a", "--format", "xml", url=url)
+    done = here("env", "--prefix", "/a", "--format", "xml", url=url)
     assert (done.returncode, done.stderr) == (1, "kvctl: --format must be one of dotenv, export, systemd\n")
-    done = run("env", "--prefix", "/no/such", url=url)
+    done = here("env", "--prefix", "/no/such", url=url)
     assert (done.returncode, done.stderr) == (0, "kvctl: /no/such does not exist, and gives no variables\n")
 
 

@@ -11,7 +11,19 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import Cluster
-from tests.kvctl.containers.running import end, frozen, line, nobody, read, run, says, started, until, without_leader
+from tests.kvctl.containers.running import (
+    end,
+    frozen,
+    here,
+    line,
+    nobody,
+    read,
+    run,
+    says,
+    started,
+    until,
+    without_leader,
+)
 from tests.kvctl.process import on_terminal
 
 
@@ -52,7 +64,7 @@ def test_status_and_signals_are_the_commands_own(url: str) -> None:
 
 def test_a_lock_that_was_taken_away_ends_the_command(url: str) -> None:
     script = "trap 'echo told; exit 0' TERM; echo $KVCTL_LOCK_KEY; while :; do sleep 0.01; done"
-    with started("lock", "taken", "--ttl", "3", "--", "sh", "-c", script, url=url) as process:
+    with started("lock", "taken", "--ttl", "2", "--", "sh", "-c", script, url=url) as process:
         says("rm", line(process), url=url)
         assert line(process) == "told"
         status, said = end(process)
@@ -111,10 +123,10 @@ def test_never_from_a_cache(url: str, tmp_path: Path) -> None:
     assert run("lock", "kept", "--cache", cache, "--", "true", url=url).returncode == 0
     assert not os.path.exists(cache)
     with nobody() as off:
-        done = run("lock", "kept", "--cache", cache, "--", "echo", "never", url=off)
+        done = here("lock", "kept", "--cache", cache, "--", "echo", "never", url=off)
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (125, "", 1)
         assert done.stderr.endswith("; the lock kept is never taken from a cache\n")
-        done = run("lock", "kept", "--timeout", "100ms", "--", "echo", "never", url=off)
+        done = here("lock", "kept", "--timeout", "100ms", "--", "echo", "never", url=off)
         assert (done.returncode, done.stderr) == (124, "kvctl: the lock kept was not free within 0.1 s\n")
 
 
@@ -128,6 +140,6 @@ def test_wrong_arguments(url: str) -> None:
         (("a", "--grace", "20s", "--", "true"), "--grace must be between 0s and half of --ttl"),
         (("file", "--", "true"), "104: Not a directory (/locks/file)"),
     ]:
-        done = run("lock", *arguments, url=url)
+        done = here("lock", *arguments, url=url)
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (125, "", 1)
         assert said in done.stderr

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 from tests.cluster import Cluster
-from tests.kvctl.containers.running import end, line, nobody, run, says, started, until, without_leader
+from tests.kvctl.containers.running import end, here, line, nobody, run, says, started, until, without_leader
 
 
 def value(key: str, url: str) -> str:
@@ -124,5 +124,5 @@ def test_wrong_arguments(url: str) -> None:
         (("/svc/dir", "x"), "/svc/dir is a directory"),
         (("/svc/new", "x", "--", "no-such-program"), "no-such-program: command not found"),
     ]:
-        done = run("register", *arguments, url=url)
+        done = here("register", *arguments, url=url)
         assert (done.returncode, done.stderr) == (127 if "--" in arguments else 125, f"kvctl: {said}\n")

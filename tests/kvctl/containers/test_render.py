@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import Cluster
-from tests.kvctl.containers.running import end, nobody, read, run, says, started, until, without_leader
+from tests.kvctl.containers.running import end, here, nobody, read, run, says, started, until, without_leader
 
 
 def mode(path: Path) -> int:
@@ -115,7 +115,7 @@ reload_cmd = "touch {tmp_path}/reloaded"
         (good.replace('src = "a.j2"', ""), ": src is missing"),
     ]:
         resource.write_text(text)
-        done = run("render", "--confdir", str(tmp_path), url=url)
+        done = here("render", "--confdir", str(tmp_path), url=url)
         assert (done.returncode, done.stderr.count("\n")) == (1, 1)
         assert done.stderr.startswith(f"kvctl: {resource}")
         assert said in done.stderr
@@ -175,5 +175,5 @@ def test_wrong_arguments(url: str, tmp_path: Path) -> None:
             f"{tmp_path}/no/dest cannot be replaced and is as it was: No such file or directory",
         ),
     ]:
-        done = run("render", *arguments, url=url)
+        done = here("render", *arguments, url=url)
         assert (done.returncode, done.stdout, done.stderr) == (1, "", f"kvctl: {said}\n")

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.cluster import Cluster
-from tests.kvctl.containers.running import end, line, nobody, read, run, says, started, until, without_leader
+from tests.kvctl.containers.running import end, here, line, nobody, read, run, says, started, until, without_leader
 
 
 def test_at_most_so_many_across_a_killed_leader(cluster: Cluster, url: str, tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_another_limit_is_an_error(url: str) -> None:
 
 def test_a_place_that_was_taken_away_ends_the_command(url: str) -> None:
     script = "echo $KVCTL_SEMAPHORE_KEY; exec sleep 60"
-    with started("semaphore", "gone", "--limit", "2", "--ttl", "3", "--", "sh", "-c", script, url=url) as process:
+    with started("semaphore", "gone", "--limit", "2", "--ttl", "2", "--", "sh", "-c", script, url=url) as process:
         says("rm", line(process), url=url)
         status, said = end(process)
     assert (status, said.count("\n")) == (123, 1)
@@ -46,9 +46,9 @@ def test_a_place_that_was_taken_away_ends_the_command(url: str) -> None:
 
 
 def test_wrong_arguments(url: str, tmp_path: Path) -> None:
-    done = run("semaphore", "a", "--", "true", url=url)
+    done = here("semaphore", "a", "--", "true", url=url)
     assert (done.returncode, done.stderr) == (125, "kvctl: --limit is needed: how many may go at once, 1 or more\n")
     with nobody() as off:
-        done = run("semaphore", "a", "--limit", "1", "--cache", str(tmp_path / "cache"), "--", "true", url=off)
+        done = here("semaphore", "a", "--limit", "1", "--cache", str(tmp_path / "cache"), "--", "true", url=off)
     assert (done.returncode, done.stderr.count("\n")) == (125, 1)
     assert done.stderr.endswith("; the semaphore a is never taken from a cache\n")
