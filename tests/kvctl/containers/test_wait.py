@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tests.cluster import Cluster
 from tests.kvctl.containers.running import end, line, nobody, published, run, says, started, until, without_leader
+from tests.kvctl.process import on_terminal
 
 
 def test_what_is_there_already(url: str) -> None:
@@ -35,6 +36,13 @@ def test_time_is_up(url: str) -> None:
     with nobody() as off:
         done = run("wait", "--timeout", "100ms", "/never", url=off)
     assert (done.returncode, done.stderr) == (124, "kvctl: /never did not appear within 0.1 s\n")
+
+
+def test_waiting_for_the_cluster_is_shown_on_a_terminal() -> None:
+    with nobody() as off:
+        status, shown = on_terminal("wait", "--timeout", "1200ms", "/never", url=off)
+    assert status == 124
+    assert "waiting for the cluster: 1 s" in shown
 
 
 def test_the_cluster_is_waited_for(tmp_path: Path) -> None:
