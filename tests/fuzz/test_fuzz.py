@@ -95,10 +95,11 @@ def test_a_hang_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_too_much_memory_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "WARM_UP", 0)
+    monkeypatch.setattr(run, "MEMORY", 1 << 20)
 
     def hold(octets: bytes) -> None:
         if octets.startswith(b"x"):
-            bytearray(4 * run.MEMORY + run._peak())
+            bytearray(run._peak())
 
     found = first_finding(Target("hold", (b"seed",), (b"x",), hold))
     assert found is not None
