@@ -71,7 +71,7 @@ class _Check:
         self._path = path
         self._wal_folder = wal_folder
         self._report = report
-        self._cluster_id = 0
+        self._cluster_id: int | None = None  # it cannot be read
 
     def run(self) -> None:
         try:
@@ -80,7 +80,9 @@ class _Check:
             self._damage(refusal)
         else:
             if identity is None:
-                self._holds(f"{self._path}: no member was created here")
+                self._report.damage.append(
+                    f"{self._path}: no member was created here. Name the folder that --data-dir gives the server."
+                )
                 return
             self._cluster_id = identity.cluster_id
             cluster, member, incarnation = identity

@@ -73,7 +73,7 @@ class SnapshotWriter:
             self._synced = self._offset
 
 
-def read_meta(file: File, path: str, cluster_id: int) -> tuple[SnapshotMeta, int, int]:
+def read_meta(file: File, path: str, cluster_id: int | None) -> tuple[SnapshotMeta, int, int]:
     """The meta, the offset of the first chunk and the chain there.
 
     DamagedSnapshot, UnknownFormat, or WrongIdentity for another cluster's. `path` is for the errors.
@@ -89,7 +89,7 @@ def read_meta(file: File, path: str, cluster_id: int) -> tuple[SnapshotMeta, int
     chain = crc32(packed, crc32(head))
     if len(packed) < length or stored != _CRC.pack(chain):
         raise DamagedSnapshot(path, 0, "the head of the snapshot fails its checksum", _ADVICE)
-    if cluster != cluster_id:
+    if cluster_id is not None and cluster != cluster_id:
         raise WrongIdentity(path, 0, f"the snapshot belongs to cluster {cluster:x}, this is cluster {cluster_id:x}")
     try:
         meta = unpack_meta(packed)

@@ -34,8 +34,9 @@ def snapshot_names(files: Files, folder: str) -> list[tuple[int, str]]:
     return sorted((int(match[2], 16), match[0]) for match in matches)
 
 
-def verify(files: Files, path: str, cluster_id: int) -> tuple[SnapshotMeta, int, int]:
-    """Reads a whole file: its meta, the number of its chunks and of their bytes. Refused or OSError."""
+def verify(files: Files, path: str, cluster_id: int | None) -> tuple[SnapshotMeta, int, int]:
+    """Reads a whole file: its meta, the number of its chunks and of their bytes. `cluster_id` None: of any cluster.
+    Refused or OSError."""
     file = files.open(path)
     try:
         meta, offset, chain = read_meta(file, path, cluster_id)

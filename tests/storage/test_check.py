@@ -121,8 +121,8 @@ def test_a_folder_that_is_not_there_empty_in_use_or_without_its_log(tmp_path: Pa
     path = str(tmp_path / "d")
     DataFolder.open(OSFiles(), path).close()
     report = check(path)
-    assert report.sound
-    assert "no member was created here" in report.holds[0]
+    assert not report.sound, "a copy under a wrong path must not pass for a good one"
+    assert "no member was created here" in report.damage[0]
 
 
 def test_a_damaged_identity_is_damage_and_the_rest_is_still_read() -> None:
@@ -130,4 +130,5 @@ def test_a_damaged_identity_is_damage_and_the_rest_is_still_read() -> None:
     files.content(f"{PATH}/member/identity")[0] ^= 1
     report = examined(files)
     assert "identity at offset 0" in report.damage[0]
+    assert not any("belongs to cluster" in line for line in report.damage), "nobody knows which cluster it is"
     assert any(line.startswith("log: entries 1 to 140") for line in report.holds)
