@@ -116,7 +116,7 @@ def _slashed(key: str) -> str:
 
 
 def _of_node(node: dict[str, Any]) -> Iterator[Entry]:
-    key = str(node.get("key", "/"))
+    key = str(node.get("key") or "/")  # `ls` prints the root as "", the API leaves it out
     is_dir = bool(node.get("dir"))
     if key != "/":
         value = "" if is_dir else node["value"]

@@ -38,6 +38,21 @@ def test_a_printed_tree_comes_back(url: str, tmp_path: Path) -> None:
     assert run("import", "-c", "1", url=url, stdin=tree.read_text()).returncode == 0  # once more, over what is there
 
 
+def test_the_whole_tree_comes_back_into_another_cluster(url: str, tmp_path: Path) -> None:
+    says("set", "/whole/deep/key", "1", url=url)
+    tree = tmp_path / "tree.json"
+    tree.write_text(says("-o", "json", "ls", "--recursive", "/", url=url))
+    with Cluster.of(1, tmp_path) as cluster:
+        cluster.leader()
+        other = cluster.members[0].client_url
+        done = run("import", str(tree), url=other)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert says("ls", "--recursive", "--sort", "-p", url=other) == says(
+            "ls", "--recursive", "--sort", "-p", url=url
+        )
+        assert says("get", "/whole/deep/key", url=other) == "1\n"
+
+
 def test_what_the_api_prints_and_many_clients(url: str) -> None:
     nodes = [{"key": f"/bulk/{number}", "value": f"v{number}"} for number in range(200)]
     dump = json.dumps(
