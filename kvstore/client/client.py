@@ -31,6 +31,8 @@ from kvstore.client.tls import Tls
 
 REQUEST_SECONDS = 2.0
 TOTAL_SECONDS = 5.0
+# So begins a 500 about members, users or roles: the leader may be well, and the change refused.
+_MESSAGE = b'{"message":'
 # The causes with which a server says that a write certainly was not done.
 _NOT_DONE = (b"etcdserver: no leader", b"etcdserver: not leader", b"etcdserver: too many requests")
 
@@ -262,6 +264,9 @@ async def _head_or_end(asking: asyncio.Future[None], head: asyncio.Event, second
 def _server_error(endpoint: Endpoint, answer: Answer) -> EndpointError:
     """etcdctl's words. 503 comes before anything is done; of a 500, only some causes say so."""
     sent = answer.status != 503 and not any(cause in answer.body for cause in _NOT_DONE)
+    if answer.status == 500 and answer.body.startswith(_MESSAGE):
+        text = f"client: etcd member {endpoint.url} answers 500 Internal Server Error; its log may say why"
+        return EndpointError(text, sent=sent)
     if answer.status in (500, 503):
         return EndpointError(f"client: etcd member {endpoint.url} has no leader", sent=sent)
     from http import HTTPStatus  # here, since only few runs pay for it

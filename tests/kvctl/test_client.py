@@ -23,6 +23,7 @@ from kvstore.client import (
 )
 from kvstore.client.endpoint import canonical, parse
 from kvstore.client.errors import InvalidAnswer
+from kvstore.client.members import Members
 from tests.kvctl.fake import BREAK, Fake, Reply, answer, node
 
 NO_LEADER = answer(503, {"errorCode": 300, "message": "Raft Internal Error"})
@@ -78,6 +79,18 @@ async def test_a_write_that_may_have_happened_is_not_sent_again(trouble: tuple[b
             assert not good.asked
             await Keys(client).set("/a", "2")  # the next call begins with another endpoint
             assert (len(broken.asked), len(good.asked)) == (1, 1)
+
+
+async def test_a_change_of_members_that_is_answered_500_is_told_as_it_was_answered() -> None:
+    """A refusal has the same answer as a change that was not confirmed, and the leader may be well."""
+    reply = answer(500, {"message": "Internal Server Error"})
+    async with Fake(reply).serving() as server, Client([server.url]) as client:
+        with pytest.raises(OutcomeUnknown) as caught:
+            await Members(client).add("http://127.0.0.1:1")
+    assert str(caught.value) == (
+        "the outcome of the write is not known, it may have happened: "
+        f"client: etcd member {server.url} answers 500 Internal Server Error; its log may say why"
+    )
 
 
 async def test_a_read_is_asked_again_where_a_write_is_not() -> None:
