@@ -12,6 +12,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes, PrivateKeyTypes
@@ -26,6 +27,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 AUTHORITY_DAYS = 3650
 LEAF_DAYS = 365
 CRL_DAYS = 365
+_PEM_LIST = b"-----BEGIN X509 CRL-----"
+_PEM_LIST_END = b"-----END X509 CRL-----"
 MAX_NAME = 64  # characters of a common name: X.520's limit
 #: What `cryptography` raises for a certificate that OpenSSL may have let pass, perhaps only once it is looked at.
 UNREADABLE = (ValueError, x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType)
@@ -114,9 +117,12 @@ def load(certificate_pem: bytes, key_pem: bytes) -> Issued:
     """What `Issued` gave as PEM, read back. Raises CertificateError."""
     try:
         certificate = x509.load_pem_x509_certificate(certificate_pem)
+    except ValueError:
+        raise CertificateError("the certificate cannot be read (PEM)") from None
+    try:
         key: PrivateKeyTypes = load_pem_private_key(key_pem, None)
-    except (ValueError, TypeError) as problem:
-        raise CertificateError(f"cannot be read: {problem}") from None
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise CertificateError("the key cannot be read (PEM, without a password)") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise CertificateError("the key is not an ECDSA key")
     if key.public_key() != certificate.public_key():
@@ -151,12 +157,15 @@ def usage_of(certificate: x509.Certificate) -> Usage | None:
     return next((usage for usage in Usage if set(usage.value) == usages), None)
 
 
-def revoked_serials(crl_pem: bytes) -> list[int]:
-    """Raises CertificateError."""
+def revocation_lists(octets: bytes) -> list[x509.CertificateRevocationList]:
+    """One list in DER, or any number in PEM. Raises CertificateError."""
     try:
-        return [one.serial_number for one in x509.load_pem_x509_crl(crl_pem)]
-    except ValueError as problem:
-        raise CertificateError(f"cannot be read: {problem}") from None
+        if _PEM_LIST not in octets:
+            return [x509.load_der_x509_crl(octets)]
+        pieces = [piece.partition(_PEM_LIST_END)[0] for piece in octets.split(_PEM_LIST)[1:]]
+        return [x509.load_pem_x509_crl(_PEM_LIST + piece + _PEM_LIST_END + b"\n") for piece in pieces]
+    except ValueError:
+        raise CertificateError("holds no list of revoked certificates that can be read (PEM or DER)") from None
 
 
 # --- the parts ----------------------------------------------------------------------------------------------------
@@ -164,7 +173,10 @@ def revoked_serials(crl_pem: bytes) -> list[int]:
 
 def _identifier(by: Issued) -> x509.AuthorityKeyIdentifier:
     """Tells authorities of one name apart, such as an old and a new one."""
-    own = by.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    try:
+        own = by.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    except x509.ExtensionNotFound:  # an authority that was made elsewhere
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(by.key.public_key())
     return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
 
 
@@ -215,10 +227,22 @@ def _names(hosts: Iterable[str]) -> Sequence[x509.GeneralName]:
         try:
             names.append(x509.IPAddress(ipaddress.ip_address(host)))
         except ValueError:
-            if not host or not host.isascii() or not host.isprintable() or " " in host or "/" in host:
+            if not _may_be_a_name(host):
                 raise CertificateError(f"{host!r} is neither a host name nor an address") from None
             names.append(x509.DNSName(host))
     return names
+
+
+def _may_be_a_name(host: str) -> bool:
+    """What ends in a number is a mistyped address: no top-level domain is one."""
+    _, dot, last = host.rpartition(".")
+    return (
+        host.isascii()
+        and host.isprintable()
+        and bool(host)
+        and not set(" /:") & set(host)
+        and not (dot and last.isdigit())
+    )
 
 
 def _key_usage(signs: bool) -> x509.KeyUsage:

@@ -10,15 +10,13 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from cryptography import x509
-
 from kvctl.certs_folder import AUTHORITY, Folder
+from kvctl.certs_show import certificates_in, line_of, revoked_in, show
 from kvctl.command import Command, Context, Failure, Subcommand
 from kvctl.flags import NUMBER, TEXT, Flag
 from kvstore.certificates import (
     AUTHORITY_DAYS,
     LEAF_DAYS,
-    UNREADABLE,
     CertificateError,
     Issued,
     Usage,
@@ -27,7 +25,6 @@ from kvstore.certificates import (
     hosts_of,
     issue,
     revocation_list,
-    revoked_serials,
     usage_of,
 )
 
@@ -59,7 +56,7 @@ def _init(context: Context) -> None:
     issued = _made(lambda: authority(context.flags.text("name"), days))
     folder = _folder(context)
     path = folder.store(AUTHORITY, issued)
-    folder.write(path.with_suffix(".crl"), revocation_list(issued, [], days))
+    folder.write(folder.revoked, revocation_list(issued, [], days))
     context.say(f"{path}: trust this one (--trusted-ca-file, --ca-file); keep {path.with_suffix('.key')} to yourself")
 
 
@@ -89,7 +86,7 @@ def _store(context: Context, file: str, name: str, hosts: list[str], usage: Usag
     folder = _folder(context)
     by = folder.authority
     issued = _made(lambda: issue(by, name, hosts, usage, _days(context)))
-    context.say(_line(folder.store(file, issued), issued.certificate))
+    context.say(line_of(folder.store(file, issued), issued.certificate))
 
 
 def _renew(context: Context) -> None:
@@ -105,7 +102,7 @@ def _renew(context: Context) -> None:
         length = held.not_valid_after_utc - held.not_valid_before_utc
         days = context.flags.number("days") or round(length / timedelta(days=1))
         issued = _made(lambda: issue(by, common_name(held), hosts_of(held), usage, days))  # noqa: B023  called at once
-        context.say(_line(folder.store(name, issued), issued.certificate))
+        context.say(line_of(folder.store(name, issued), issued.certificate))
     if not names:
         context.say(f"none ends within {context.flags.number('within')} days")
 
@@ -122,54 +119,22 @@ def _revoke(context: Context) -> None:
         raise Failure("Error:  provide the names of certificates")
     folder = _folder(context, force=True)
     by = folder.authority
-    path = folder.certificate(AUTHORITY).with_suffix(".crl")
-    try:
-        serials = set(revoked_serials(path.read_bytes())) if path.exists() else set()
-    except (OSError, CertificateError) as error:
-        raise Failure(f"Error:  {path}: {error}") from None
+    path = folder.revoked
+    own = by.certificate
+    serials = {serial for issuer, serial in revoked_in(path) if issuer == own.subject} if path.exists() else set()
     for word in context.words:
-        serials.add(_read(folder.certificate(Path(word).stem)).serial_number)
-    left = by.certificate.not_valid_after_utc - datetime.now(UTC)
+        revoked = folder.certificate(Path(word).stem)
+        serial = certificates_in(revoked)[0].serial_number
+        if serial == own.serial_number:
+            raise Failure(f"Error:  {revoked} is the authority's own: whoever takes the list would refuse everybody")
+        serials.add(serial)
+    left = own.not_valid_after_utc - datetime.now(UTC)
     folder.write(path, revocation_list(by, sorted(serials), left / timedelta(days=1)))
     context.say(f"{path}: {len(serials)} revoked (--client-crl-file, --peer-crl-file)")
 
 
 def _show(context: Context) -> None:
-    folder = _folder(context, force=False)
-    paths = [Path(word) for word in context.words]
-    if not paths:
-        found = [folder.certificate(name) for name in (AUTHORITY, *folder.names())]
-        paths = [path for path in found if path.exists()]
-    if not paths:
-        raise Failure(f"Error:  there are no certificates in {folder.path}")
-    for path in paths:
-        try:
-            context.say(_line(path, _read(path)))
-        except UNREADABLE as error:
-            raise Failure(f"Error:  {path}: {error}") from None
-
-
-def _read(path: Path) -> x509.Certificate:
-    try:
-        return x509.load_pem_x509_certificate(path.read_bytes())
-    except OSError as error:
-        raise Failure(f"Error:  {path}: {error.strerror}") from None
-    except ValueError:
-        raise Failure(f"Error:  {path} holds no certificate that can be read (PEM)") from None
-
-
-def _line(path: Path, certificate: x509.Certificate) -> str:
-    usage = usage_of(certificate)
-    left = (certificate.not_valid_after_utc - datetime.now(UTC)) / timedelta(days=1)
-    fields = {
-        "use": "authority" if usage is None else usage.name.lower(),
-        "name": common_name(certificate),
-        "hosts": ",".join(hosts_of(certificate)) or "-",
-        "ends": f"{certificate.not_valid_after_utc:%Y-%m-%d}",
-        "days": f"{left:.0f}",
-        "serial": f"{certificate.serial_number:x}",
-    }
-    return f"{path}: " + " ".join(f"{field}={value}" for field, value in fields.items())
+    show(_folder(context, force=False), context)
 
 
 _DIR = Flag("dir", "folder of the authority and its certificates", TEXT, "certs", '"certs"')
@@ -246,7 +211,7 @@ CERTS = Command(
         ),
         Subcommand(
             "show",
-            "show certificates, and when they end",
+            "show certificates and lists of revoked ones, and when they end",
             Command(_show, usage="[FILE...]", flags=(_DIR,), example="kvctl certs show"),
         ),
     ),

@@ -30,6 +30,11 @@ class Folder:
     def certificate(self, name: str) -> Path:
         return self.path / f"{name}.crt"
 
+    @property
+    def revoked(self) -> Path:
+        """The authority's list of revoked certificates."""
+        return self.certificate(AUTHORITY).with_suffix(".crl")
+
     def load(self, name: str) -> Issued:
         path = self.certificate(name)
         try:
@@ -37,7 +42,7 @@ class Folder:
         except OSError as error:
             raise Failure(f"Error:  {error.filename}: {error.strerror}") from None
         except CertificateError as error:
-            raise Failure(f"Error:  {path} and its key: {error}") from None
+            raise Failure(f"Error:  {path} and {path.with_suffix('.key')}: {error}") from None
 
     def store(self, name: str, issued: Issued) -> Path:
         """The key first: a server that sees the pair in between takes neither yet."""

@@ -17,14 +17,12 @@ from typing import Any, NamedTuple, TypeAlias
 
 from cryptography import x509
 
-from kvstore.certificates import UNREADABLE
+from kvstore.certificates import UNREADABLE, CertificateError, revocation_lists
 from kvstore.ciphers import openssl_names
 from kvstore.settings import TlsSettings
 from kvstore.tls.sides import TlsError
 
 _VERSIONS = {"TLS1.2": ssl.TLSVersion.TLSv1_2, "TLS1.3": ssl.TLSVersion.TLSv1_3}
-_PEM_LIST = b"-----BEGIN X509 CRL-----"
-_PEM_LIST_END = b"-----END X509 CRL-----"
 
 #: What of a file counts as a change: a symbolic link that now leads elsewhere is one, too, and so is a new mode.
 Fingerprint: TypeAlias = tuple[tuple[int, int, int, int] | None, ...]
@@ -205,17 +203,11 @@ def _certificates(path: Path) -> list[x509.Certificate]:
         raise TlsError(f"{path}: holds no certificate that can be read (PEM)") from None
 
 
-def _lists(path: Path) -> Iterator[x509.CertificateRevocationList]:
-    """One list in DER, or any number in PEM."""
-    octets = _read(path)
+def _lists(path: Path) -> list[x509.CertificateRevocationList]:
     try:
-        if _PEM_LIST not in octets:
-            yield x509.load_der_x509_crl(octets)
-            return
-        for piece in octets.split(_PEM_LIST)[1:]:
-            yield x509.load_pem_x509_crl(_PEM_LIST + piece.partition(_PEM_LIST_END)[0] + _PEM_LIST_END + b"\n")
-    except ValueError:
-        raise TlsError(f"{path}: holds no list of revoked certificates that can be read (PEM or DER)") from None
+        return revocation_lists(_read(path))
+    except CertificateError as problem:
+        raise TlsError(f"{path}: {problem}") from None
 
 
 def _revoked(

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from kvctl.main import main
-from kvstore.certificates import Usage, common_name, hosts_of, usage_of
+from kvstore.certificates import Issued, Usage, common_name, hosts_of, load, usage_of
 from tests.kvctl.process import says
 
 
@@ -81,7 +82,7 @@ def test_names_hosts_and_usages(
     assert (common_name(made), usage_of(made)) == (name, usage)
     assert hosts_of(made) == (list(dict.fromkeys(everywhere)) if hosts is None else hosts)
     assert f"use={usage.name.lower()} name={name} hosts={','.join(hosts_of(made)) or '-'} ends=" in said
-    assert certs("show").count("\n") == 2  # it, and the authority
+    assert certs("show").count("\n") == 3  # it, the authority, and its list
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
@@ -135,10 +136,62 @@ def test_revoked_ones_are_refused_by_their_list(certs: Certs) -> None:
     assert listed.is_signature_valid(public)  # type: ignore[arg-type]
 
 
+def test_the_authority_itself_is_not_revoked(certs: Certs) -> None:
+    """Or nobody would be let in any more."""
+    before = (certs.folder / "ca.crl").read_bytes()
+    shutil.copy(certs.folder / "ca.crt", certs.folder / "copy.crt")
+    for name in ("ca", "ca.crt", "copy"):
+        assert "is the authority's own" in certs("revoke", name, status=1)
+    assert (certs.folder / "ca.crl").read_bytes() == before
+
+
+def test_what_is_revoked_is_shown(certs: Certs) -> None:
+    certs("client", "alice")
+    certs("client", "bob")
+    assert "revoked=" in certs("show", str(certs.folder / "ca.crl"))
+    assert "revoked=yes" not in certs("show")
+    certs("revoke", "client-alice")
+    authority, listed, alice, bob = certs("show").splitlines()
+    serial = f"{certs.read('client-alice').serial_number:x}"
+    assert " use=list name=kvstored authority ends=" in listed
+    assert listed.endswith(f" revoked={serial}")
+    assert alice.endswith(f" serial={serial} revoked=yes")
+    assert "revoked=" not in bob
+    assert "revoked=" not in authority
+
+
+def test_all_that_can_be_read_is_shown(certs: Certs, capsys: pytest.CaptureFixture[str]) -> None:
+    certs("client", "alice")
+    (certs.folder / "a.crt").write_text("nonsense")
+    (certs.folder / "ca.crl").write_text("nonsense")
+    interrupt = signal.getsignal(signal.SIGINT)
+    assert main(["certs", "show", "--dir", str(certs.folder)]) == 1
+    signal.signal(signal.SIGINT, interrupt)
+    out, err = capsys.readouterr()
+    assert [line.partition(": ")[0] for line in out.splitlines()] == [
+        str(certs.folder / name) for name in ("ca.crt", "client-alice.crt")
+    ]
+    assert err.splitlines() == [
+        f"Error:  {certs.folder}/ca.crl holds no list of revoked certificates that can be read (PEM or DER)",
+        f"Error:  {certs.folder}/a.crt holds no certificate that can be read (PEM)",
+    ]
+
+
+def test_every_certificate_and_list_of_a_file_is_shown(certs: Certs) -> None:
+    both = certs.folder / "both.crt"
+    both.write_bytes((certs.folder / "ca.crt").read_bytes() * 2)
+    assert certs("show", str(both)).count("use=authority") == 2
+    lists = both.with_suffix(".crl")
+    lists.write_bytes((certs.folder / "ca.crl").read_bytes() * 2)
+    assert certs("show", str(lists)).count("use=list") == 2
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
         (("server", "a b"), "'a b' is neither a host name nor an address"),
+        (("server", "--name", "n9", "999.1.1.1"), "'999.1.1.1' is neither a host name nor an address"),
+        (("server", "10.0.0.1:2379"), "'10.0.0.1:2379' is neither a host name nor an address"),
         (("server", "--name", "../x"), "'../x' cannot be the name of a file"),
         (("client",), "provide the name of one user"),
         (("client", "a", "b"), "provide the name of one user"),
@@ -166,9 +219,28 @@ def test_without_an_authority_it_says_how_to_make_one(tmp_path: Path, capsys: py
 
 def test_a_damaged_authority_is_told(certs: Certs) -> None:
     (certs.folder / "ca.key").write_text("nonsense")
-    assert "ca.crt and its key: cannot be read" in certs("server", status=1)
+    files = f"{certs.folder}/ca.crt and {certs.folder}/ca.key"
+    assert certs("server", status=1) == f"Error:  {files}: the key cannot be read (PEM, without a password)\n"
     (certs.folder / "ca.key").unlink()
     assert "ca.key: No such file or directory" in certs("server", status=1)
+    certs("init", "--force")
+    (certs.folder / "ca.crt").write_text("nonsense")
+    assert certs("server", status=1) == f"Error:  {files}: the certificate cannot be read (PEM)\n"
+
+
+def test_an_authority_made_by_others_needs_no_identifier(certs: Certs) -> None:
+    held = load((certs.folder / "ca.crt").read_bytes(), (certs.folder / "ca.key").read_bytes())
+    plain = x509.CertificateBuilder(
+        held.certificate.subject,
+        held.certificate.subject,
+        held.key.public_key(),
+        1,
+        held.certificate.not_valid_before_utc,
+        held.certificate.not_valid_after_utc,
+    )
+    (certs.folder / "ca.crt").write_bytes(Issued(plain.sign(held.key, hashes.SHA256()), held.key).certificate_pem)
+    certs("client", "alice")
+    certs("revoke", "client-alice")
 
 
 def test_the_command_itself(tmp_path: Path) -> None:
