@@ -149,10 +149,16 @@ async def _run(
     child = await Child.start(context.command_line, environment, whole_group=True)
     signals.attach(child)
     ending = asyncio.create_task(child.wait())
-    await asyncio.wait((ending, keeping), return_when=asyncio.FIRST_COMPLETED)
-    if ending.done():
-        return ending.result()
-    warn(context, f"{place.what} is lost, and the command is ended: {keeping.result()}")
+    removed = asyncio.create_task(line.removed())
+    try:
+        await asyncio.wait((ending, keeping, removed), return_when=asyncio.FIRST_COMPLETED)
+        if ending.done():
+            return ending.result()
+        why = (keeping if keeping.done() else removed).result()
+    finally:
+        removed.cancel()
+        await asyncio.gather(removed, return_exceptions=True)
+    warn(context, f"{place.what} is lost, and the command is ended: {why}")
     await child.end(times.grace)
     await ending
     return LOCK_LOST

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from kvctl.command import Failure
-from kvctl.containers.session import Session, now
+from kvctl.containers.session import Session, gone, now
 from kvctl.containers.words import RETRY_SECONDS, is_out_of_reach
 from kvstore.client import ClientError, Keys, KeyspaceError, Missed, Node, OutcomeUnknown
 
@@ -98,6 +98,16 @@ class Line:
     async def _stop(self, task: asyncio.Task[str] | asyncio.Task[None]) -> None:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+    async def removed(self) -> str:
+        """Returns, in words, once our key is gone: at once, where a renewal would meet it only when it is due."""
+        while True:
+            try:
+                await self._until_gone(self.key, self.created_index)
+            except ClientError:  # whether we still have it is for the renewals to say
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return gone(self.key)
 
     async def leave(self) -> None:
         """Removes our key, and any that we made without knowing. Raises ClientError."""
@@ -184,12 +194,15 @@ class Line:
 
     async def _change(self, key: str, index: int) -> None:
         """Until the one in front is gone, or with a limit above one, until anything changed."""
-        if self.limit > 1:
-            watch = self._keys.watch(self.directory, recursive=True, after_index=index)
-        else:
-            watch = self._keys.watch(key, after_index=index)
-        async for event in watch:
-            if self.limit > 1 or isinstance(event, Missed) or event.action in _GONE:
+        if self.limit == 1:
+            await self._until_gone(key, index)
+            return
+        async for _ in self._keys.watch(self.directory, recursive=True, after_index=index):
+            return
+
+    async def _until_gone(self, key: str, index: int) -> None:
+        async for event in self._keys.watch(key, after_index=index):
+            if event.now is None if isinstance(event, Missed) else event.action in _GONE:
                 return
 
     async def _rest(self, error: ClientError) -> None:

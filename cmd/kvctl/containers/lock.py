@@ -26,7 +26,8 @@ LOCK = Command(
     flags=FLAGS,
     description="""The command has KVCTL_LOCK_FENCE in its environment: a number greater than that of every holder
    before. Hand it on to what the lock protects, and let that refuse smaller ones. When the lock is lost, the command is
-   ended before anybody else can have it, and the exit status is 123.""",
+   ended before anybody else can have it, and the exit status is 123. Removing the lock by hand also ends the command,
+   but lets the next one in at once.""",
     example="kvctl lock migrate --timeout 5m -- ./migrate --all",
     is_ours=True,
     runs_command=True,

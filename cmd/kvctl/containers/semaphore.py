@@ -28,7 +28,8 @@ SEMAPHORE = Command(
     usage="<name> -- <command> [args...]",
     flags=(Flag("limit, n", "how many may go at once; all must give the same", NUMBER), *FLAGS),
     description="""Machines go in the order in which they came. When its place is lost, the command is ended before
-   another machine can have it, and the exit status is 123.""",
+   another machine can have it, and the exit status is 123. Removing its key by hand also ends the command, but lets the
+   next one in at once.""",
     example="kvctl semaphore updates --limit 2 --ttl 120 -- apt-get --yes upgrade",
     is_ours=True,
     runs_command=True,

@@ -24,6 +24,10 @@ def now() -> float:
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
+def gone(key: str) -> str:
+    return f"{key} is gone: it was removed, or ran out"
+
+
 class Session:
     """`ttl` in seconds. `sent`: when the request that made the key was sent, as `now` has it."""
 
@@ -44,7 +48,7 @@ class Session:
                     next_try = self.ends_at - self.ttl + self.ttl / RENEWALS
                 except KeyspaceError as error:
                     if error.code == _KEY_NOT_FOUND:
-                        return f"{self.key} is gone: it was removed, or ran out"
+                        return gone(self.key)
                     next_try = now() + self.ttl / RENEWALS / 10
                 except (ClientError, TimeoutError):
                     next_try = now() + self.ttl / RENEWALS / 10

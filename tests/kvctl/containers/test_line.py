@@ -14,7 +14,7 @@ from kvctl.command import Failure
 from kvctl.containers import session as session_module
 from kvctl.containers.line import Line
 from kvctl.containers.session import Session
-from kvstore.client import DeadlineExceeded, Keys, KeyspaceError, Node, OutcomeUnknown, Response, Unreachable
+from kvstore.client import DeadlineExceeded, Keys, KeyspaceError, Missed, Node, OutcomeUnknown, Response, Unreachable
 
 DEADLINE = 10.0
 
@@ -191,6 +191,35 @@ async def test_a_stranger_in_the_line_counts() -> None:
     stranger = directory.add("{nonsense")
     with pytest.raises(Failure, match=f"{stranger.key} goes by another limit"):
         await line(directory).turn()
+
+
+async def test_a_key_that_was_removed_is_told_through_outages_and_a_cleared_history(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("kvctl.containers.line.RETRY_SECONDS", 0.0)
+    directory = Directory()
+    one = line(directory)
+    await turn(one)
+    there = Response("get", directory.nodes[one.key], None, 1)
+    cleared = KeyspaceError(401, "The event in requested index is outdated and cleared", "", 1)
+    polls: list[list[Exception | Response | Missed]] = [
+        [Unreachable([])],
+        [Missed(there, 5, cleared), there, Unreachable([])],  # neither that nor a write removes it
+        [Missed(None, 6, cleared)],
+    ]
+    begun: list[tuple[str, int]] = []
+
+    async def watch(key: str, *, after_index: int) -> AsyncIterator[Response | Missed]:
+        begun.append((key, after_index))
+        for event in polls.pop(0):
+            if isinstance(event, Exception):
+                raise event
+            yield event
+
+    monkeypatch.setattr(directory, "watch", watch)
+    async with asyncio.timeout(DEADLINE):
+        assert await one.removed() == f"{one.key} is gone: it was removed, or ran out"
+    assert begun == [(one.key, one.created_index)] * 3
 
 
 # --- the session ----------------------------------------------------------------------------------------------------
