@@ -1,7 +1,7 @@
 """What one side shows and accepts, kept up to date with its files while the server runs.
 
 New connections get what the files held last; those that exist go on with what they began with. A replacement that
-cannot be used is refused with one line in the log, and the old one goes on.
+cannot be used, or that whoever verifies it would refuse, is refused with one line in the log, and the old one goes on.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from kvstore import certificates, logs
 from kvstore.settings import TlsSettings
 from kvstore.tls.checks import examine
-from kvstore.tls.material import Expiry, Fingerprint, Material, Policy, fingerprint, load
+from kvstore.tls.material import Expiry, Fingerprint, Material, Policy, fingerprint, flaw, load
 from kvstore.tls.sides import TlsError
 
 #: How often the files are looked at. A change counts when the next look finds the same, so that one in the middle of
@@ -42,6 +42,7 @@ class Credentials:
         self._policy = policy
         self._seen = self._used = fingerprint(settings)
         self.material = load(settings, policy)
+        self._refused = ""  # what the log said last of files that cannot be used
         self._warned: dict[Expiry, int] = {}
 
     @property
@@ -57,16 +58,31 @@ class Credentials:
         """What is asked of a verified certificate beyond its chain. Raises Refused."""
         examine(session, self.settings, self.material)
 
+    def flaw(self, now: datetime, material: Material | None = None) -> str:
+        """Why others will refuse our certificate, or that of `material`; empty where no reason is known."""
+        certificate = (material or self.material).certificate
+        if certificate is None:
+            return ""
+        return flaw(certificate, self.side == "peer" and self.settings.asks_for_certificates, now)
+
     def _look(self) -> tuple[Fingerprint, Material | TlsError | None]:
         """What the files hold now, if they have changed and are still since the last look. Blocks."""
         now = fingerprint(self.settings)
         if now == self._used or now != self._seen:
             return now, None
         try:
-            loaded: Material | TlsError = load(self.settings, self._policy)
+            loaded: Material | TlsError = self._replacement()
         except TlsError as problem:
             loaded = problem
         return now, loaded if fingerprint(self.settings) == now else None
+
+    def _replacement(self) -> Material:
+        """Raises TlsError, also for what others would refuse while they do not refuse what we have."""
+        loaded = load(self.settings, self._policy)
+        why = self.flaw(_now(), loaded)
+        if why and not self.flaw(_now()):
+            raise TlsError(f"{self.settings.cert_file}: {why}")
+        return loaded
 
     async def watch(self) -> None:
         """Until it is cancelled: takes changed files, and warns of what is about to end."""
@@ -75,12 +91,16 @@ class Credentials:
             await asyncio.sleep(LOOK_SECONDS)
             # A file system that hangs must not hang the member.
             self._seen, loaded = await asyncio.to_thread(self._look)
+            if self._seen == self._used:
+                self._refused = ""  # put back
             if loaded is None:
                 continue
-            self._used = self._seen
-            if isinstance(loaded, TlsError):
-                log.error("refuses changed certificates and goes on with the old ones", side=self.side, why=loaded)
+            if isinstance(loaded, TlsError):  # and is looked at again: a date may come, and a folder be mounted
+                if str(loaded) != self._refused:
+                    log.error("refuses changed certificates and goes on with the old ones", side=self.side, why=loaded)
+                self._refused = str(loaded)
             else:
+                self._used, self._refused = self._seen, ""
                 self.material = loaded
                 log.info("uses changed certificates", side=self.side)
 
@@ -95,6 +115,10 @@ class Credentials:
                 what = "has expired" if left <= 0 else "expires soon"
                 fields = {"side": self.side, "name": expiry.name, "file": expiry.path, "end": expiry.end.isoformat()}
                 log.warning(f"a {_KINDS[expiry.kind]} {what}", **fields, days=f"{left:.1f}")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 _KINDS = {"certificate": "certificate", "authority": "certificate of an authority", "crl": "list of revoked ones"}

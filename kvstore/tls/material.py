@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from kvstore.certificates import UNREADABLE, CertificateError, revocation_lists
 from kvstore.ciphers import openssl_names
@@ -38,8 +39,9 @@ class Expiry(NamedTuple):
 
 
 class Material(NamedTuple):
-    """`listening` is None where there is no certificate. `revoked`: issuer and serial number."""
+    """`certificate`, our own, and `listening` are None where there is none. `revoked`: issuer and serial number."""
 
+    certificate: x509.Certificate | None
     listening: ssl.SSLContext | None
     dialling: ssl.SSLContext
     revoked: frozenset[tuple[x509.Name, int]]
@@ -82,8 +84,10 @@ def load(settings: TlsSettings, policy: Policy) -> Material:
 def _load(settings: TlsSettings, policy: Policy) -> Material:
     expiries: list[Expiry] = []
     authorities: list[x509.Certificate] = []
+    certificate: x509.Certificate | None = None
     if settings.cert_file is not None:
         chain = _certificates(settings.cert_file)
+        certificate = chain[0]
         expiries += _expiries("certificate", settings.cert_file, chain[:1])
     if settings.trusted_ca_file is not None:
         authorities = _certificates(settings.trusted_ca_file)
@@ -96,7 +100,27 @@ def _load(settings: TlsSettings, policy: Policy) -> Material:
                 name = listed.issuer.rfc4514_string()
                 expiries.append(Expiry("crl", str(settings.crl_file), name, listed.next_update_utc))
     listening = None if settings.cert_file is None else _listening(settings, policy)
-    return Material(listening, _dialling(settings, policy), frozenset(revoked), tuple(expiries))
+    return Material(certificate, listening, _dialling(settings, policy), frozenset(revoked), tuple(expiries))
+
+
+def flaw(certificate: x509.Certificate, is_client: bool, now: datetime) -> str:
+    """Why whoever verifies it will refuse this server's certificate; empty where no reason is known. `is_client`: it is
+    shown when others are dialled, too."""
+    if now > certificate.not_valid_after_utc:
+        return f"the certificate has expired ({certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC)"
+    if now < certificate.not_valid_before_utc:
+        return f"the certificate is not yet valid ({certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC)"
+    try:
+        usages = set(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
+    except (x509.ExtensionNotFound, *UNREADABLE):
+        return ""  # good for all, or nothing is known
+    if ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in usages:
+        return ""
+    if ExtendedKeyUsageOID.SERVER_AUTH not in usages:
+        return "the certificate is not made for servers (extended key usage)"
+    if is_client and ExtendedKeyUsageOID.CLIENT_AUTH not in usages:
+        return "the certificate is not made for clients (extended key usage), as which members dial each other"
+    return ""
 
 
 def _listening(settings: TlsSettings, policy: Policy) -> ssl.SSLContext:

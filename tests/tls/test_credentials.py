@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from cryptography import x509
@@ -22,7 +23,7 @@ from kvstore.tls import credentials as module
 from kvstore.tls.credentials import Credentials, open_side
 from kvstore.tls.material import Policy
 from kvstore.tls.sides import TlsError
-from tests.tls.pki import LONG_AGO, Pki
+from tests.tls.pki import IN_A_WHILE, LONG_AGO, Pki
 
 SECONDS = 10.0
 POLICY = Policy((), "TLS1.2")
@@ -55,9 +56,9 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def watched(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Credentials]:
+async def watched(folder: Path, monkeypatch: pytest.MonkeyPatch, side: str = "client") -> AsyncIterator[Credentials]:
     monkeypatch.setattr(module, "LOOK_SECONDS", 0.01)
-    held = Credentials("client", settings(folder), POLICY)
+    held = Credentials(side, settings(folder), POLICY)
     task = asyncio.get_running_loop().create_task(held.watch())
     try:
         yield held
@@ -148,6 +149,67 @@ async def test_a_broken_replacement_is_refused_once_and_the_old_one_goes_on(
 def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
     found = [one for one in caplog.records if one.levelno == logging.ERROR]
     return [str(one.__dict__["fields"]["why"]) for one in found]
+
+
+class Unfit(NamedTuple):
+    """A certificate that is whole, and that nobody would accept."""
+
+    side: str
+    usage: Usage
+    start: datetime | None
+    why: str
+
+
+UNFIT = {
+    "expired": Unfit("client", Usage.SERVER, LONG_AGO, "crt: the certificate has expired"),
+    "not yet valid": Unfit("client", Usage.SERVER, IN_A_WHILE, "crt: the certificate is not yet valid"),
+    "a client's": Unfit("client", Usage.CLIENT, None, "crt: the certificate is not made for servers"),
+    "a client's for members": Unfit("peer", Usage.CLIENT, None, "crt: the certificate is not made for servers"),
+    "a server's for members": Unfit("peer", Usage.SERVER, None, "crt: the certificate is not made for clients"),
+}
+
+
+@pytest.mark.parametrize("kind", UNFIT)
+async def test_a_replacement_that_nobody_would_accept_is_refused_once(
+    kind: str, folder: Path, pki: Pki, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    unfit = UNFIT[kind]
+    put(folder, issue(pki.ca, "first", ["localhost"], Usage.PEER))
+    async with watched(folder, monkeypatch, unfit.side) as held:
+        before = held.material
+        put(folder, issue(pki.ca, "unfit", ["localhost"], unfit.usage, days=30, start=unfit.start))
+        await until(lambda: bool(errors(caplog)))
+        assert held.material is before
+        assert unfit.why in errors(caplog)[0]
+        put(folder, issue(pki.ca, "fit", ["localhost"], Usage.PEER))
+        await until(lambda: "CN=fit" in names(held))
+        assert len(errors(caplog)) == 1
+
+
+async def test_a_certificate_that_was_refused_for_its_date_is_taken_once_it_is_valid(
+    folder: Path, pki: Pki, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with watched(folder, monkeypatch) as held:
+        put(folder, issue(pki.ca, "later", ["localhost"], Usage.SERVER, start=IN_A_WHILE))
+        await until(lambda: bool(errors(caplog)))
+        monkeypatch.setattr(module, "_now", lambda: IN_A_WHILE)
+        await until(lambda: "CN=later" in names(held))
+        assert len(errors(caplog)) == 1
+
+
+async def test_what_is_no_worse_than_the_old_one_is_taken(
+    folder: Path, pki: Pki, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(folder, issue(pki.ca, "old", ["localhost"], Usage.SERVER, start=LONG_AGO, days=10))
+    async with watched(folder, monkeypatch) as held:
+        put(folder, issue(pki.ca, "a client's", ["localhost"], Usage.CLIENT))
+        await until(lambda: "CN=a client's" in names(held))
+
+
+def test_a_server_on_the_side_of_members_need_be_no_client_where_none_is_asked_for(folder: Path, pki: Pki) -> None:
+    where = replace(settings(folder), trusted_ca_file=None, crl_file=None)
+    assert not where.asks_for_certificates
+    assert Credentials("peer", where, POLICY).flaw(datetime.now(UTC)) == ""
 
 
 async def test_a_key_that_does_not_belong_to_the_certificate(
