@@ -13,6 +13,7 @@ from kvctl.containers.tree import clean
 from kvctl.containers.words import (
     LOCK_LOST,
     TIME_IS_UP,
+    UNANSWERED,
     Waiting,
     connect,
     is_out_of_reach,
@@ -98,7 +99,7 @@ async def hold(context: Context, place: Place) -> int:
                     on_wait=lambda text: setattr(waiting, "detail", text),
                     on_trouble=lambda text: warn(context, text),
                 )
-                waited = await _wait(context, line, signals, place)
+                waited = await _wait(context, line, signals, place, waiting)
             if isinstance(waited, int):
                 return waited
             try:
@@ -117,7 +118,9 @@ async def _be_there(client: Client, place: Place) -> None:
             raise Failure(f"{out_of_reach(error)}; {place.what} is never taken from a cache") from None
 
 
-async def _wait(context: Context, line: Line, signals: Signals, place: Place) -> asyncio.Task[str] | int:
+async def _wait(
+    context: Context, line: Line, signals: Signals, place: Place, waiting: Waiting
+) -> asyncio.Task[str] | int:
     """The task that keeps the place, or the exit status of giving up."""
     turn = asyncio.create_task(line.turn())
     ended = asyncio.create_task(signals.ended())
@@ -135,10 +138,11 @@ async def _wait(context: Context, line: Line, signals: Signals, place: Place) ->
         for task in (turn, ended):
             task.cancel()
         await asyncio.gather(turn, ended, return_exceptions=True)
+    why = waiting.detail or UNANSWERED
     await _leave(context, line)
     if signals.ended_by:
         return 128 + signals.ended_by
-    warn(context, f"{place.what} was not free within {seconds:g} s")
+    warn(context, f"{place.what} could not be taken within {seconds:g} s: {why}")
     return TIME_IS_UP
 
 

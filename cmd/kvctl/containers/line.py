@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from kvctl.command import Failure
 from kvctl.containers.session import Session, gone, now
-from kvctl.containers.words import RETRY_SECONDS, is_out_of_reach
+from kvctl.containers.words import RETRY_SECONDS, is_out_of_reach, out_of_reach
 from kvstore.client import ClientError, Keys, KeyspaceError, Missed, Node, OutcomeUnknown
 
 _KEY_NOT_FOUND = 100
@@ -61,6 +61,7 @@ class Line:
         self.session: Session | None = None
         self.created_index = 0
         self._may_have_keys = False
+        self._is_cut_off = False  # and told so
         self._keys = keys
         self._ttl = ttl
         self._reserve = reserve
@@ -130,6 +131,7 @@ class Line:
             try:
                 node = (await self._keys.create_in_order(self.directory, self.value, ttl=self._ttl)).node
                 found: Entry | None = _entry(node)
+                self._is_cut_off = False
             except OutcomeUnknown as error:
                 self._on_wait(str(error))
                 found = await self._find_ours()
@@ -176,7 +178,9 @@ class Line:
         except KeyspaceError as error:
             if error.code != _KEY_NOT_FOUND:
                 raise
+            self._is_cut_off = False
             return [], error.index
+        self._is_cut_off = False
         nodes = (node for node in response.node.nodes or () if not node.is_dir)
         return sorted(map(_entry, nodes), key=lambda entry: entry.created_index), response.etcd_index
 
@@ -209,6 +213,9 @@ class Line:
         """Raises the error again where trying on would not help."""
         if not is_out_of_reach(error):
             raise error
+        if not self._is_cut_off:
+            self._is_cut_off = True
+            self._on_trouble(f"{out_of_reach(error)}; waiting for it")
         self._on_wait("the cluster is out of reach")
         await asyncio.sleep(RETRY_SECONDS)
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import math
 
 from kvctl.command import BAD_CONNECTION, Command, Context, Failure
 from kvctl.containers.source import Source, Subject
 from kvctl.containers.tree import Tree, clean
-from kvctl.containers.words import CACHE, TIME_IS_UP, Waiting, warn
+from kvctl.containers.words import CACHE, TIME_IS_UP, UNANSWERED, Waiting, warn
 from kvctl.flags import SECONDS, TEXT, Flag
 
 
@@ -16,24 +15,27 @@ async def _wait(context: Context) -> int | None:
     if len(context.words) != 1 or context.command_line:
         raise Failure("one key is needed")
     key = clean(context.words[0])
+    subject = Subject(key, "value" if context.flags.is_given("value") else "names")
     seconds = context.flags.seconds("timeout")
+    source: Source | None = None
     try:
         async with asyncio.timeout(seconds or None):
-            found = await _appears(context, key)
+            source = await Source.open(context)
+            found = await _appears(context, source, subject)
     except TimeoutError:
+        is_read = source is not None and subject in source.answers
         wanted = f" with the value {context.flags.text('value')!r}" if context.flags.is_given("value") else ""
-        warn(context, f"{key}{wanted} did not appear within {seconds:g} s")
+        warn(context, f"{key}{wanted} did not appear within {seconds:g} s{'' if is_read else f': {UNANSWERED}'}")
         return TIME_IS_UP
     if found.value is not None:
         context.say(found.value)
     return None
 
 
-async def _appears(context: Context, key: str) -> Tree:
-    subject = Subject(key, "value" if context.flags.is_given("value") else "names")
-    async with await Source.open(context) as source, Waiting(f"waiting for {key}"):
+async def _appears(context: Context, source: Source, subject: Subject) -> Tree:
+    async with source, Waiting(f"waiting for {subject.key}"):
         try:
-            await source.load([subject], 0 if context.flags.text("cache") else math.inf)
+            await source.load([subject])
         except Failure as failure:
             if failure.status != BAD_CONNECTION:
                 raise

@@ -18,6 +18,9 @@ from kvstore.client.errors import EndpointError
 LOCK_LOST = 123
 TIME_IS_UP = 124
 
+#: Why the time was up, where nothing is known of what was waited for.
+UNANSWERED = "the cluster has not answered"
+
 #: The pause between two tries while the cluster is out of reach.
 RETRY_SECONDS = 0.5
 #: How often the line on a terminal is renewed.

@@ -19,7 +19,7 @@ def test_at_most_so_many_across_a_killed_leader(cluster: Cluster, url: str, tmp_
         until(lambda: "2" in read(log), "two are in")
         with without_leader(cluster):
             assert [end(process)[0] for process in machines] == [0] * 6
-    assert set(read(log).split()) == {"1", "2"}
+    assert max(map(int, read(log).split())) == 2
     assert len(read(log).split()) == 6
     assert says("ls", "/semaphores/fleet", url=url) == ""
 

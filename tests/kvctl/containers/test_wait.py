@@ -8,6 +8,8 @@ from tests.cluster import Cluster
 from tests.kvctl.containers.running import end, line, nobody, published, run, says, started, until, without_leader
 from tests.kvctl.process import on_terminal
 
+UNANSWERED = "the cluster has not answered"
+
 
 def test_what_is_there_already(url: str) -> None:
     says("set", "/there/key", "1", url=url)
@@ -35,7 +37,10 @@ def test_time_is_up(url: str) -> None:
     assert done.stderr == "kvctl: /never did not appear within 0.1 s\n"
     with nobody() as off:
         done = run("wait", "--timeout", "100ms", "/never", url=off)
-    assert (done.returncode, done.stderr) == (124, "kvctl: /never did not appear within 0.1 s\n")
+    first, second = done.stderr.splitlines()
+    assert first.startswith("kvctl: the cluster is out of reach: ")
+    assert first.endswith("connection refused; waiting for it")
+    assert (done.returncode, second) == (124, f"kvctl: /never did not appear within 0.1 s: {UNANSWERED}")
 
 
 def test_waiting_for_the_cluster_is_shown_on_a_terminal() -> None:
@@ -52,9 +57,11 @@ def test_the_cluster_is_waited_for(tmp_path: Path) -> None:
         says("set", "/boot", "1", url=member.client_url)
         member.kill()
         with started("wait", "/boot", url=member.client_url) as waiting:
+            assert waiting.stderr is not None
+            assert b"; waiting for it" in waiting.stderr.readline()  # also in a pipe
             cluster.restart(member.name)
             assert line(waiting) == "1"
-            assert waiting.wait() == 0
+            assert end(waiting) == (0, "")
 
 
 def test_the_cache(url: str, tmp_path: Path) -> None:
@@ -68,7 +75,7 @@ def test_the_cache(url: str, tmp_path: Path) -> None:
         assert (done.returncode, done.stdout) == (124, "")
         first, second = done.stderr.splitlines()
         assert first.endswith("does not exist yet; waiting for it")
-        assert second == "kvctl: /seen did not appear within 0.5 s"
+        assert second == f"kvctl: /seen did not appear within 0.5 s: {UNANSWERED}"
 
 
 def test_wrong_arguments(url: str) -> None:
