@@ -60,6 +60,7 @@ class Tls(NamedTuple):
     peer: Pair
     client: Pair
     asks_clients: bool = True
+    revoked: Path | None = None  # the list, for both sides
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -69,6 +70,7 @@ class Tls(NamedTuple):
             *(("--trusted-ca-file", ca, "--client-cert-auth") if self.asks_clients else ()),
             *("--peer-cert-file", str(self.peer.cert), "--peer-key-file", str(self.peer.key)),
             *("--peer-trusted-ca-file", ca, "--peer-client-cert-auth"),
+            *(("--client-crl-file", str(self.revoked), "--peer-crl-file", str(self.revoked)) if self.revoked else ()),
         )
 
     def for_curl(self, folder: Path) -> str:
@@ -271,10 +273,12 @@ class Cluster:
 
     def _until(self, member: Member, condition: Callable[[], bool], what: str, seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        while not condition():
+        while True:
             if not member.is_running:
                 status = member.process.returncode if member.process else None
                 raise ClusterError(f"{member.name} ended with status {status}\n{member.last_lines()}")
+            if condition():
+                return
             if time.monotonic() > deadline:
                 raise ClusterError(f"after {seconds} s not yet so: {member.name} {what}\n{member.last_lines()}")
             time.sleep(POLL_SECONDS)
@@ -304,6 +308,7 @@ def environment() -> dict[str, str]:
 
 # --- make cluster -------------------------------------------------------------------------------------------------
 
+_ADDRESS = "127.0.0.1"
 _PORTS = (Ports(2379, 2380), Ports(22379, 22380), Ports(32379, 32380))
 
 _TRY = """
@@ -323,9 +328,10 @@ def main(with_tls: bool = False) -> int:
     folder = ROOT / "run" / ("cluster-tls" if with_tls else "cluster")
     signal.signal(signal.SIGTERM, _interrupt)
     try:
+        _check_ports()
         tls = certificates(folder / "certs") if with_tls else None
         cluster = Cluster(
-            [Member(f"n{i + 1}", folder, "127.0.0.1", ports, KVSTORED, tls) for i, ports in enumerate(_PORTS)]
+            [Member(f"n{i + 1}", folder, _ADDRESS, ports, KVSTORED, tls) for i, ports in enumerate(_PORTS)]
         )
         with _shown(cluster):
             cluster.wait_until_healthy()
@@ -352,6 +358,19 @@ def main(with_tls: bool = False) -> int:
     return 1  # all have ended by themselves
 
 
+def _check_ports() -> None:
+    """ClusterError where one is taken: whoever has it would be taken for our member when it answers."""
+    for port in (port for ports in _PORTS for port in ports):
+        with socket.socket() as probe:
+            probe.setsockopt(
+                socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+            )  # as the server does: past connections count not
+            try:
+                probe.bind((_ADDRESS, port))
+            except OSError:
+                raise ClusterError(f"{_ADDRESS}:{port} is in use; does another cluster run?") from None
+
+
 def certificates(folder: Path) -> Tls:
     """Made by kvctl, once, for members on 127.0.0.1; what is about to end is renewed."""
     commands = {
@@ -363,14 +382,15 @@ def certificates(folder: Path) -> Tls:
     for file, (command, *words) in commands.items():
         if not (folder / f"{file}.crt").exists():
             _kvctl("certs", command, "--dir", str(folder), *words)
-    _kvctl("certs", "renew", "--dir", str(folder))
+    _kvctl("certs", "renew", "--dir", str(folder), quiet=True)
     server, peer, root = (Pair(folder / f"{file}.crt", folder / f"{file}.key") for file in list(commands)[1:])
-    return Tls(folder / "ca.crt", server, peer, root)
+    return Tls(folder / "ca.crt", server, peer, root, revoked=folder / "ca.crl")
 
 
-def _kvctl(*arguments: str) -> None:
+def _kvctl(*arguments: str, quiet: bool = False) -> None:
+    output = subprocess.DEVNULL if quiet else None
     try:
-        subprocess.run((sys.executable, "-m", "kvctl", *arguments), env=environment(), check=True)
+        subprocess.run((sys.executable, "-m", "kvctl", *arguments), env=environment(), stdout=output, check=True)
     except subprocess.CalledProcessError as problem:
         raise ClusterError(f"kvctl {' '.join(arguments)} ended with status {problem.returncode}") from None
 

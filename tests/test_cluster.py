@@ -5,11 +5,27 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.cluster import ETCD, KVSTORED, START_SECONDS, Cluster, ClusterError, Member, Ports, free_ports
+from tests import cluster as module
+from tests.cluster import (
+    ETCD,
+    KVSTORED,
+    POLL_SECONDS,
+    START_SECONDS,
+    Cluster,
+    ClusterError,
+    Member,
+    Ports,
+    certificates,
+    environment,
+    free_ports,
+)
 
 
 def exists(pid: int) -> bool:
@@ -76,6 +92,45 @@ def test_a_taken_port_is_told_in_one_line(tmp_path: Path) -> None:
         assert twin.process.wait(START_SECONDS) == 1
         assert "ERROR server cannot start why=" in twin.log
         assert "Traceback" not in twin.log
+
+
+def test_make_cluster_says_that_another_one_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Which would answer in its place."""
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    before = signal.getsignal(signal.SIGTERM)
+    with Cluster.of(1, tmp_path) as cluster:
+        (member,) = cluster.members
+        first, second, third, fourth, fifth = free_ports(member.address, 5)
+        ports = (Ports(first, second), Ports(member.ports.client, third), Ports(fourth, fifth))
+        monkeypatch.setattr(module, "_PORTS", ports)
+        monkeypatch.setattr(module, "_ADDRESS", member.address)
+        assert module.main() == 1
+        signal.signal(signal.SIGTERM, before)
+    out, err = capfd.readouterr()
+    assert "Three members serve on" not in out
+    assert f"make cluster: {member.address}:{member.ports.client} is in use" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_certificates_of_make_cluster_can_be_revoked(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "certs"
+    tls = certificates(folder)
+    certificates(folder)  # again, as at the next start
+    assert "none ends" not in capfd.readouterr().out
+    with Cluster.of(1, tmp_path, tls=tls, address="127.0.0.1") as cluster:
+        (member,) = cluster.members
+        revoke = (sys.executable, "-m", "kvctl", "certs", "revoke", "--dir", str(folder), "client-root")
+        subprocess.run(revoke, env=environment(), check=True)
+        deadline = time.monotonic() + START_SECONDS
+        while member.is_healthy():
+            assert time.monotonic() < deadline, member.last_lines()
+            time.sleep(POLL_SECONDS)
+        assert "'root' with serial number" in member.log
+        assert "is revoked" in member.log
+        flags = [str(flag) for flag in member.command]
+        assert flags[flags.index("--peer-crl-file") + 1] == str(folder / "ca.crl")
 
 
 @pytest.mark.skipif(shutil.which("etcd") is None, reason="etcd is not installed")
