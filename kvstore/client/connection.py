@@ -11,9 +11,11 @@ import os
 import socket
 import ssl
 import time
+from contextlib import suppress
 
 from httptools import HttpParserError, HttpResponseParser
 
+from kvstore.alerts import alert_of
 from kvstore.client.endpoint import DEFAULT_PORTS, Endpoint
 from kvstore.client.errors import EndpointError
 from kvstore.client.tls import reason
@@ -69,11 +71,10 @@ class Connection:
             raise EndpointError("http: no Host in request URL", sent=False)
         if endpoint.port > MAX_PORT:
             raise EndpointError(f"dial tcp: address {endpoint.port}: invalid port", sent=False, is_connection=True)
-        name = (server_name or endpoint.host) if tls else None
         try:
-            reader, writer = await asyncio.open_connection(
-                endpoint.host, endpoint.port, ssl=tls, server_hostname=name, limit=READ_BYTES
-            )
+            reader, writer = await asyncio.open_connection(endpoint.host, endpoint.port, limit=READ_BYTES)
+            if tls:
+                await _shake_hands(writer, tls, server_name or endpoint.host)
         except (OSError, UnicodeError) as error:
             raise _refused(endpoint, error) from None
         _keep_alive(writer)
@@ -164,6 +165,20 @@ class _Parsing:
         self.complete = True
         self.keeps = self._parser.should_keep_alive()
         self._answer.body = b"".join(self._parts)
+
+
+async def _shake_hands(writer: asyncio.StreamWriter, tls: ssl.SSLContext, name: str) -> None:
+    """Raises ssl.SSLError, OSError; the server then hears why, for asyncio has closed without a word."""
+    with writer.get_extra_info("socket").dup() as second:  # asyncio closes the first one
+        try:
+            await writer.start_tls(tls, server_hostname=name)
+        except ssl.SSLError as error:
+            with suppress(OSError):  # also where it would block: a few bytes as the first ones never do
+                second.send(alert_of(error))
+            raise
+        except BaseException:
+            writer.transport.abort()
+            raise
 
 
 def _keep_alive(writer: asyncio.StreamWriter) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from typing import NamedTuple
 
+from kvstore.alerts import AlertingContext
 from kvstore.client.errors import InvalidTls
 
 _VERIFY = {  # OpenSSL's number of a failed verification -> Go's words
@@ -51,7 +52,11 @@ class Tls(NamedTuple):
         """Raises InvalidTls."""
         self.check()
         try:
-            context = ssl.create_default_context(cafile=self.ca_file or None)
+            context = AlertingContext(ssl.PROTOCOL_TLS_CLIENT)
+            if self.ca_file:
+                context.load_verify_locations(self.ca_file)
+            else:
+                context.load_default_certs()
         except (ssl.SSLError, ValueError):
             raise InvalidTls(f"{self.ca_file} holds no certificate in PEM form") from None
         if self.cert_file:

@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any, TypeAlias, cast
 
 from kvstore import logs
+from kvstore.alerts import alert_of
 from kvstore.tls.checks import examine_address
 from kvstore.tls.credentials import Credentials
 from kvstore.tls.pacing import adopt
@@ -105,7 +106,7 @@ class TlsListener:
             self._refusals.tell(str(problem), address)
         except OSError as problem:
             self._refusals.tell(reason(problem), address)
-            await arrival.say(PLAIN_HTTP if speaks_no_tls(problem) else getattr(problem, "alert", b""))
+            await arrival.say(PLAIN_HTTP if speaks_no_tls(problem) else alert_of(problem))
         else:
             self._hand_over(transport, arrival.gate)
 

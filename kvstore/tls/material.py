@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeAlias
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from kvstore.alerts import AlertingContext, AlertingSession
 from kvstore.certificates import UNREADABLE, CertificateError, revocation_lists
 from kvstore.ciphers import openssl_names
 from kvstore.settings import TlsSettings
@@ -168,27 +169,11 @@ def _furnish(context: ssl.SSLContext, settings: TlsSettings, policy: Policy) -> 
             raise TlsError(f"{settings.trusted_ca_file}: {_words(problem)}") from None
 
 
-class _Context(ssl.SSLContext):
-    """A context whose sessions part with an alert, which asyncio drops, and without waiting for the other side."""
-
-    def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *more: Any, **named: Any) -> ssl.SSLObject:
-        session: _Session = super().wrap_bio(incoming, outgoing, *more, **named)  # type: ignore[assignment]
-        session.outgoing = outgoing
-        return session
+class _Context(AlertingContext):
+    """A context whose sessions part with an alert, and without waiting for the other side."""
 
 
-class _Session(ssl.SSLObject):
-    outgoing: ssl.MemoryBIO
-
-    def do_handshake(self) -> None:
-        try:
-            super().do_handshake()
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            raise
-        except ssl.SSLError as problem:
-            problem.alert = self.outgoing.read()  # type: ignore[attr-defined]
-            raise
-
+class _Session(AlertingSession):
     def getpeercert(self, binary_form: bool = False) -> Any:
         """The event loop asks for it, and would tell of a bug where Python cannot read what OpenSSL let pass."""
         try:

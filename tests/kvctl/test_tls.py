@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import socket
 import ssl
 import subprocess
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
+from kvstore.client import Client, Keys, Tls, Unreachable
 from tests.kvctl.fake import Fake, answer, node
 from tests.kvctl.process import KVCTL, surroundings
 
@@ -103,6 +105,25 @@ async def test_the_right_authority(files: Files) -> None:
         unknown = "x509: certificate signed by unknown authority"
         assert (await ask(KVCTL, *get)) == failed(unknown)
         assert (await ask(KVCTL, "--ca-file", files.other_ca, *get)) == failed(unknown)
+
+
+async def test_a_server_that_is_not_trusted_hears_why(files: Files) -> None:
+    """So that its log has a line."""
+
+    def shake_hands(listener: socket.socket) -> str:
+        accepted, _ = listener.accept()
+        accepted.settimeout(30)
+        with accepted, pytest.raises(ssl.SSLError) as caught:
+            server(files, files.cert).wrap_socket(accepted, server_side=True)
+        return str(caught.value.reason)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(30)
+        heard = asyncio.create_task(asyncio.to_thread(shake_hands, listener))
+        async with Client([f"https://127.0.0.1:{listener.getsockname()[1]}"], tls=Tls(files.other_ca)) as client:
+            with pytest.raises(Unreachable, match="x509: certificate signed by unknown authority"):
+                await Keys(client).get("/a")
+        assert await heard == "TLSV1_ALERT_UNKNOWN_CA"
 
 
 async def test_a_certificate_of_our_own(files: Files) -> None:
