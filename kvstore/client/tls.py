@@ -20,6 +20,10 @@ _PEER_SAID = {  # an alert of the other side -> Go's words
     "certificate required": "remote error: tls: certificate required",
     "bad certificate": "remote error: tls: bad certificate",
     "unknown ca": "remote error: tls: unknown certificate authority",
+    "unsupported certificate": "remote error: tls: unsupported certificate",
+    "certificate revoked": "remote error: tls: revoked certificate",
+    "certificate unknown": "remote error: tls: unknown certificate",
+    "protocol version": "remote error: tls: protocol version not supported",
     "certificate expired": "remote error: tls: expired certificate",
     "handshake failure": "remote error: tls: handshake failure",
 }

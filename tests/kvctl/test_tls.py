@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import socket
 import ssl
 import subprocess
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from kvstore.client import Client, Keys, Tls, Unreachable
+from kvstore.client.tls import reason
 from tests.kvctl.fake import Fake, answer, node
 from tests.kvctl.process import KVCTL, surroundings
 
@@ -26,6 +29,7 @@ class Files(NamedTuple):
     other_ca: str
     expired: str
     elsewhere: str
+    for_servers: str
 
 
 def openssl(*arguments: str) -> None:
@@ -60,6 +64,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
         other,
         signed(folder, "expired", ca, "IP:127.0.0.1", "-days", "-1"),
         signed(folder, "elsewhere", ca, "DNS:example.com", "-days", "2"),
+        signed(folder, "for_servers", ca, "IP:127.0.0.1\nextendedKeyUsage=serverAuth", "-days", "2"),
     )
 
 
@@ -132,9 +137,20 @@ async def test_a_certificate_of_our_own(files: Files) -> None:
         assert await both(*own, "--no-sync", "--endpoints", fake.url, "get", "/a") == (0, "1\n", "")
 
 
-async def test_without_the_certificate_that_the_server_wants(files: Files) -> None:
-    """openssl tells the client why, as real servers do; asyncio's just close."""
-    command = ("s_server", "-accept", "127.0.0.1:0", "-www", "-Verify", "1", "-CAfile", files.ca)
+@contextlib.asynccontextmanager
+async def strict(files: Files) -> AsyncIterator[str]:
+    """A server that wants a good certificate. openssl tells the client why; asyncio just closes."""
+    command = (
+        "s_server",
+        "-accept",
+        "127.0.0.1:0",
+        "-www",
+        "-Verify",
+        "1",
+        "-verify_return_error",
+        "-CAfile",
+        files.ca,
+    )
     child = await asyncio.create_subprocess_exec(
         *("openssl", *command, "-cert", files.cert, "-key", files.key),
         stdin=subprocess.DEVNULL,
@@ -146,14 +162,46 @@ async def test_without_the_certificate_that_the_server_wants(files: Files) -> No
         async with asyncio.timeout(30):
             while not (line := await child.stdout.readline()).startswith(b"ACCEPT"):
                 assert line
-        start = ("--ca-file", files.ca, "--endpoints", f"https://{line.decode().split()[1]}")
+        yield f"https://{line.decode().split()[1]}"
+    finally:
+        child.kill()
+        await child.wait()
+
+
+async def test_without_the_certificate_that_the_server_wants(files: Files) -> None:
+    async with strict(files) as url:
+        start = ("--ca-file", files.ca, "--endpoints", url)
         why = "remote error: tls: certificate required"
         assert await both(*start, "get", "/a") == failed(why)
         assert await both(*start, "--no-sync", "get", "/a") == failed(why)
         assert await both(*start, "--no-sync", "rm", "/a") == (4, "", f"Error:  {why}\n")  # certainly not done
-    finally:
-        child.kill()
-        await child.wait()
+
+
+async def test_with_a_certificate_that_the_server_refuses(files: Files) -> None:
+    async with strict(files) as url:
+        for cert, words in (
+            (files.for_servers, "unsupported certificate"),
+            (files.expired, "expired certificate"),
+        ):
+            own = ("--ca-file", files.ca, "--cert-file", cert, "--key-file", files.key)
+            assert await both(*own, "--no-sync", "--endpoints", url, "get", "/a") == failed(
+                f"remote error: tls: {words}"
+            )
+
+
+@pytest.mark.parametrize(
+    ("alert", "words"),
+    [
+        ("SSLV3_ALERT_CERTIFICATE_REVOKED", "revoked certificate"),
+        ("SSLV3_ALERT_CERTIFICATE_UNKNOWN", "unknown certificate"),
+        ("TLSV1_ALERT_PROTOCOL_VERSION", "protocol version not supported"),
+        ("TLSV1_ALERT_UNKNOWN_CA", "unknown certificate authority"),
+    ],
+)
+def test_the_alert_of_another_server_is_told_in_gos_words(alert: str, words: str) -> None:
+    problem = ssl.SSLError(1, alert)
+    problem.reason = alert
+    assert reason(problem, "host") == f"remote error: tls: {words}"
 
 
 async def test_a_certificate_that_is_no_good(files: Files) -> None:
