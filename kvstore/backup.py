@@ -65,6 +65,10 @@ def backup(
     files = files or OSFiles()
     if not files.exists(data_dir):
         raise BackupError(f"{data_dir}: there is no such folder")
+    for target in filter(None, (backup_dir, backup_wal_dir)):
+        for source in filter(None, (data_dir, wal_dir)):
+            if _lies_in(target, source):
+                raise BackupError(f"{target}: lies in {source}, which is only read")
     with _unused(files, data_dir):
         identity = whose(files, data_dir, wal_dir or default_wal_folder(data_dir))
         if identity is None:
@@ -85,6 +89,11 @@ def backup(
     _write(files, backup_dir, backup_wal_dir, machine, SnapshotMeta(index, term, machine.membership.configuration()))
     missing = found.promised[1] if found.promised else 0
     return Backup(index, len(found.entries), machine.store.index, member.id, member.peer_urls, missing)
+
+
+def _lies_in(path: str, folder: str) -> bool:
+    path, folder = os.path.realpath(path), os.path.realpath(folder)
+    return os.path.commonpath((path, folder)) == folder
 
 
 @contextmanager

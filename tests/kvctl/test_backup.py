@@ -93,9 +93,16 @@ def test_what_cannot_be_backed_up(stopped: tuple[Path, str], tmp_path: Path) -> 
         ("--data-dir", str(tmp_path / "file"), "--backup-dir", "b"): "no member was created here",
         ("--data-dir", str(source), "--backup-dir", str(tmp_path / "used")): "there is a member already",
         ("--data-dir", str(source), "--backup-dir", str(tmp_path / "file")): "File exists",
+        ("--data-dir", str(source), "--backup-dir", str(source / "b")): f"lies in {source}, which is only read",
+        ("--data-dir", str(source), "--backup-dir", str(tmp_path / "link" / "b")): f"lies in {source}, which is",
+        (*("--data-dir", str(source), "--backup-dir", "b"), "--backup-wal-dir", str(source)): "which is only read",
+        (*("--data-dir", str(source), "--wal-dir", str(tmp_path)), "--backup-dir", str(tmp_path / "b")): "is only read",
     }
+    (tmp_path / "link").symlink_to(source)
+    before = contents(source)
     for arguments, words in cases.items():
         outcome = kvctl(Case("", ("backup", *arguments), {}, ""), NOWHERE)
         assert (outcome.status, outcome.stdout) == (1, ""), outcome
         assert words in outcome.stderr
         assert outcome.stderr.count("\n") == 1
+    assert contents(source) == before
