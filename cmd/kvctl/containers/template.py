@@ -75,15 +75,25 @@ class Template:
         except jinja2.TemplateSyntaxError as error:
             raise TemplateError(f"{error.filename or self.path}:{error.lineno}: {_line(error.message)}") from None
         except jinja2.TemplateNotFound as error:
-            where = self._place(error.__traceback__)
-            what = (
-                self.path if error.name == os.path.basename(self.path) else os.path.join(self._folder, str(error.name))
-            )
-            raise TemplateError(f"{where}: the template {what} cannot be read") from None
+            raise TemplateError(self._unread(str(error.name), self._place(error.__traceback__))) from None
         except Exception as error:  # whatever an expression can raise; all of it is the template's fault
             kind = "" if isinstance(error, (_Missing, jinja2.TemplateError)) else f"{type(error).__name__}: "
             raise TemplateError(f"{self._place(error.__traceback__)}: {kind}{_line(error)}") from None
         return text, frozenset(functions.used)
+
+    def _unread(self, name: str, place: str) -> str:
+        """Why a template is not there, which Jinja2 does not say; `place` is where it is asked for."""
+        is_own = name == os.path.basename(self.path)
+        path = self.path if is_own else os.path.join(self._folder, name)
+        if os.pardir in name.split("/"):
+            why = "it must lie in the folder of the template that includes it"
+        else:
+            try:
+                os.stat(path)
+                why = "it is no file"
+            except OSError as problem:
+                why = str(problem.strerror)
+        return f"{path}: {why}" if is_own else f"{place}: the template {path} cannot be read: {why}"
 
     def _place(self, trace: TracebackType | None) -> str:
         """Of the innermost frame that is a template's: Jinja2 gives those the template's file and line."""

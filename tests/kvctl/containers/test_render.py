@@ -168,7 +168,7 @@ def test_wrong_arguments(url: str, tmp_path: Path) -> None:
         (("--once", "--watch", "a:b"), "--once and --watch exclude each other"),
         (("--mode", "9", "a:b"), "the command line: '9' is no mode, as 0644 is one"),
         (("--confdir", f"{tmp_path}/none"), f"{tmp_path}/none/conf.d cannot be read: No such file or directory"),
-        ((f"{tmp_path}/none:b",), f"{tmp_path}/none: the template {tmp_path}/none cannot be read"),
+        ((f"{tmp_path}/none:b",), f"{tmp_path}/none: No such file or directory"),
         ((f"{tmp_path}/t:{tmp_path}",), f"{tmp_path} is no file"),
         (
             (f"{tmp_path}/t:{tmp_path}/no/dest",),

@@ -88,8 +88,16 @@ def test_an_error_in_an_included_file_is_there(tmp_path: Path) -> None:
 
 
 def test_a_template_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(TemplateError, match=f"the template {tmp_path}/none cannot be read"):
+    with pytest.raises(TemplateError, match=f"^{tmp_path}/none: No such file or directory$"):
         Template(str(tmp_path / "none"), "", {}).fill({})
+    with pytest.raises(TemplateError, match=f"^{tmp_path}: it is no file$"):
+        Template(str(tmp_path), "", {}).fill({})
+    with pytest.raises(
+        TemplateError, match=rf":1: the template {tmp_path}/other cannot be read: No such file or directory$"
+    ):
+        fill("{% include 'other' %}", tmp_path)
+    with pytest.raises(TemplateError, match=rf":1: the template {tmp_path}/../out cannot be read: it must lie in"):
+        fill("{% include '../out' %}", tmp_path)
     (tmp_path / "bad").write_bytes(b"\xff")
     with pytest.raises(TemplateError, match=f"^{tmp_path}/bad: UnicodeDecodeError"):
         Template(str(tmp_path / "bad"), "", {}).fill({})
