@@ -45,8 +45,8 @@ BACKUP = Command(
     _backup,
     usage=" ",
     flags=(
-        Flag("data-dir", "Path to the data dir of the stopped member", TEXT),
-        Flag("wal-dir", "Path to its wal dir, where that is elsewhere", TEXT),
+        Flag("data-dir", "Path to the etcd data dir", TEXT),  # etcdctl's words: they are compared
+        Flag("wal-dir", "Path to the etcd wal dir", TEXT),
         Flag("backup-dir", "Path to the backup dir", TEXT),
         Flag("backup-wal-dir", "Path to the backup wal dir", TEXT),
         Flag("with-v3", "Backup v3 backend data"),

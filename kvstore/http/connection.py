@@ -426,6 +426,14 @@ class Connection(web.RequestHandler):
         if not parser.is_idle:
             self.load.arriving(self)
 
+    def _process_keepalive(self) -> None:
+        """aiohttp's look whether the connection is idle. A request that has begun has a time of its own."""
+        parser = cast(Parser | None, self._parser)
+        if parser is None or parser.is_idle:
+            super()._process_keepalive()
+        else:
+            self._keepalive_handle = self._loop.call_later(self.load.limits.idle_seconds, self._process_keepalive)
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._wire = cast(asyncio.Transport, transport)
         super().connection_made(transport)

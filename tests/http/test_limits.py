@@ -105,9 +105,9 @@ class TestHead:
 
 
 class TestTimeToSend:
-    @pytest.fixture
-    def settings(self) -> Settings:
-        return Settings(Limits(read_seconds=0.4))
+    @pytest.fixture(params=[600.0, 0.1], ids=["", "idle sooner"])  # who has begun to ask is not idle
+    def settings(self, request: pytest.FixtureRequest) -> Settings:
+        return Settings(Limits(read_seconds=0.4, idle_seconds=request.param))
 
     async def test_half_a_head_is_not_waited_for(self, client: RawClient) -> None:
         client.send(b"GET /v2/keys/a HTTP/1.1\r\nHost: x\r\n")
