@@ -9,8 +9,8 @@ own, so that neither the old members nor their clients take it for what it was.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 from kvstore.apply import REFUSALS, StateMachine
@@ -18,9 +18,8 @@ from kvstore.bootstrap import begin_member
 from kvstore.membership import Member, Membership, cluster_id, member_id
 from kvstore.raft.types import EntryKind, SnapshotMeta
 from kvstore.settings import Settings
-from kvstore.storage.errors import FolderInUse
-from kvstore.storage.files import Files, Locked, OSFiles
-from kvstore.storage.folder import DataFolder, default_wal_folder, lock_file, snapshot_folder, whose
+from kvstore.storage.files import Files, OSFiles
+from kvstore.storage.folder import DataFolder, default_wal_folder, snapshot_folder, unused, whose
 from kvstore.storage.layout import INCARNATION_BYTES, Identity
 from kvstore.storage.replay import replay
 from kvstore.storage.snapshot_file import read_chunks, read_meta
@@ -69,7 +68,7 @@ def backup(
         for source in filter(None, (data_dir, wal_dir)):
             if _lies_in(target, source):
                 raise BackupError(f"{target}: lies in {source}, which is only read")
-    with _unused(files, data_dir):
+    with unused(files, data_dir):
         identity = whose(files, data_dir, wal_dir or default_wal_folder(data_dir))
         if identity is None:
             raise BackupError(f"{data_dir}: no member was created here")
@@ -94,22 +93,6 @@ def backup(
 def _lies_in(path: str, folder: str) -> bool:
     path, folder = os.path.realpath(path), os.path.realpath(folder)
     return os.path.commonpath((path, folder)) == folder
-
-
-@contextmanager
-def _unused(files: Files, data_dir: str) -> Iterator[None]:
-    """Holds the lock of a folder, where it has one. FolderInUse."""
-    lock = None
-    if files.exists(lock_file(data_dir)):
-        try:
-            lock = files.lock(lock_file(data_dir), "")
-        except Locked as locked:
-            raise FolderInUse(lock_file(data_dir), locked.holder) from None
-    try:
-        yield
-    finally:
-        if lock is not None:
-            lock.release()
 
 
 def _newest(files: Files, data_dir: str, identity: Identity) -> tuple[SnapshotMeta, StateMachine]:

@@ -9,13 +9,13 @@ from collections import Counter
 from typing import NamedTuple
 
 from kvstore.raft.types import SnapshotMeta
-from kvstore.storage.errors import FolderInUse, Refused
-from kvstore.storage.files import Files, Locked, OSFiles
+from kvstore.storage.errors import Refused
+from kvstore.storage.files import Files, OSFiles
 from kvstore.storage.folder import (
     default_wal_folder,
-    lock_file,
     read_pins,
     snapshot_folder,
+    unused,
     whose,
 )
 from kvstore.storage.layout import SegmentName
@@ -51,17 +51,8 @@ def check(data_dir: str, *, wal_folder: str = "", files: Files | None = None) ->
     if not files.exists(data_dir):
         report.damage.append(f"{data_dir}: there is no such folder. Name the folder that --data-dir gives the server.")
         return report
-    lock = None
-    if files.exists(lock_file(data_dir)):
-        try:
-            lock = files.lock(lock_file(data_dir), "")
-        except Locked as locked:
-            raise FolderInUse(lock_file(data_dir), locked.holder) from None
-    try:
+    with unused(files, data_dir):
         _Check(files, data_dir, wal_folder or default_wal_folder(data_dir), report).run()
-    finally:
-        if lock is not None:
-            lock.release()
     return report
 
 

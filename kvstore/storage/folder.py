@@ -156,6 +156,22 @@ def lock_file(path: str) -> str:
     return f"{path}/member/lock"
 
 
+@contextmanager
+def unused(files: Files, path: str) -> Iterator[None]:
+    """Holds the lock of a folder that is only read, where it has one. FolderInUse."""
+    lock = None
+    if files.exists(lock_file(path)):
+        try:
+            lock = files.lock(lock_file(path), "")
+        except Locked as locked:
+            raise FolderInUse(lock_file(path), locked.holder) from None
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
+
+
 def default_wal_folder(path: str) -> str:
     return f"{path}/member/wal"
 
