@@ -107,6 +107,17 @@ class Express(asyncio.Protocol):
         if self._is_ending:
             return
         self._quiet_since = None
+        if not (self._rest or self._asked or self._is_due or self._is_blocked or self._is_half_closed):
+            # The usual: nothing is left from before, and this is one whole request.
+            lane = self._lane
+            taken = lane.take(octets, 0)
+            if taken is not None and taken[0] == len(octets):
+                self._has_asked = True
+                try:
+                    self._begin(taken[1], octets, taken[1].key)
+                except Exception as bug:
+                    self.fail(bug)
+                return
         self._rest = self._rest + octets if self._rest else octets
         if self._asked is None and not self._is_due:
             self._serve()
@@ -198,43 +209,59 @@ class Express(asyncio.Protocol):
     def _next(self) -> bool:
         """Begins one request. False: it is not whole, or not for this lane."""
         rest, at, lane = self._rest, self._at, self._lane
-        begin = rest.find(_END, at) + 4
-        if begin < 4:
-            return self._wait_for_more(len(rest) - at)
-        if begin - at > lane.max_head:
-            return self.leave()
-        line_end = rest.find(b"\r\n", at)
-        head = lane.heads.judge(rest[line_end : begin - 4])
-        line = LINE.fullmatch(rest, at, line_end)
-        if head is None or line is None or lane.backend.auth.enabled:
-            return self.leave()
-        method, path, query = line.groups()
-        length, is_form = head
-        if length and (length > lane.max_body or not is_form or method not in _WITH_BODY):
-            return self.leave()
-        end = begin + length
-        if end > len(rest):
-            return self._wait_for_more(end - at)
-        if lane.unfinished:
-            lane.unfinished.discard(self)
+        taken = lane.take(rest, at)
+        if taken is not None:
+            end, asked = taken
+            written = asked.key
+        else:
+            begin = rest.find(_END, at) + 4
+            if begin < 4:
+                return self._wait_for_more(len(rest) - at)
+            if begin - at > lane.max_head:
+                return self.leave()
+            line_end = rest.find(b"\r\n", at)
+            head = lane.heads.judge(rest[line_end : begin - 4])
+            line = LINE.fullmatch(rest, at, line_end)
+            if head is None or line is None or lane.backend.auth.enabled:
+                return self.leave()
+            method, path, query = line.groups()
+            length, is_form = head
+            if length and (length > lane.max_body or not is_form or method not in _WITH_BODY):
+                return self.leave()
+            end = begin + length
+            if end > len(rest):
+                return self._wait_for_more(end - at)
+            try:
+                asked = parse_key_request(_METHODS[method], path, query or b"", rest[begin:end])
+            except ApiError as error:
+                self._arrived(end)
+                self._write(answer_failure(error, lane.backend))
+                return True
+            lane.learn(asked, query)
+            written = path[len(PREFIX) :]
+        self._arrived(end)
+        self._begin(asked, rest[at:end], written)
+        return True
+
+    def _arrived(self, end: int) -> None:
+        """The request up to there is whole."""
+        self._lane.unfinished.discard(self)
         self._has_asked = True
         self._at = end
-        try:
-            asked = parse_key_request(_METHODS[method], path, query or b"", rest[begin:end])
-        except ApiError as error:
-            self._write(answer_failure(error, lane.backend))
-            return True
-        if asked.method != "GET":
-            self._asked, self._request = asked, rest[at:end]
+
+    def _begin(self, asked: KeyRequest, request: bytes, written: bytes) -> None:
+        """`request` are the bytes that it came as, `written` is the path behind /v2/keys."""
+        lane = self._lane
+        if asked[0] != "GET":
+            self._asked, self._request = asked, request
             lane.backend.propose(operation_of(asked), self._settled)
         elif asked.quorum:
-            self._asked, self._request = asked, rest[at:end]
+            self._asked, self._request = asked, request
             lane.backend.read(self._settled)
         elif asked.wait:
-            self._begin_watch(asked, path[len(PREFIX) :])
+            self._begin_watch(asked, written)
         else:
-            self._write(self._look(asked))
-        return True
+            self._look(asked)
 
     def _wait_for_more(self, length: int) -> bool:
         if length > EXPRESS_BYTES:
@@ -242,12 +269,16 @@ class Express(asyncio.Protocol):
         self._lane.unfinished.add(self)
         return False
 
-    def _look(self, asked: KeyRequest) -> Answer:
+    def _look(self, asked: KeyRequest) -> None:
         lane = self._lane
         try:
-            return list_or_read(asked, lane.backend, lane.load, lane.listings)
+            if lane.is_closing or self._is_half_closed:
+                answer: Answer | bytes = list_or_read(asked, lane.backend, lane.load, lane.listings)
+            else:
+                answer = lane.look(asked)
         except (StoreError, TooManyRequests) as error:
-            return answer_failure(error, lane.backend)
+            answer = answer_failure(error, lane.backend)
+        self._write(answer)
 
     def _settled(self, outcome: Outcome | None) -> None:
         self._lane.settled(self, outcome)
@@ -258,10 +289,13 @@ class Express(asyncio.Protocol):
         self._asked, self._request = None, b""
         if self._is_ending or asked is None:
             return
-        backend = self._lane.backend
+        lane = self._lane
         if type(outcome) is Event:
-            self._write(answer_of(outcome, asked, backend))
-        elif isinstance(outcome, AuthChanged) or (outcome is None and backend.auth.enabled):
+            if lane.is_closing or self._is_half_closed:
+                self._write(answer_of(outcome, asked, lane.backend))
+            else:
+                self._write(lane.answer(outcome, asked))
+        elif isinstance(outcome, AuthChanged) or (outcome is None and lane.backend.auth.enabled):
             # Auth was switched on meanwhile, so it was not done: it is asked again where permission is looked for.
             self._rest, self._at = request + self._rest, 0
             if self._is_blocked:
@@ -269,18 +303,21 @@ class Express(asyncio.Protocol):
             else:
                 self.leave()
         elif outcome is None:
-            self._write(self._look(asked))
+            self._look(asked)
         else:
             assert isinstance(outcome, StoreError | Unavailable), outcome
-            self._write(answer_failure(outcome, backend))
+            self._write(answer_failure(outcome, lane.backend))
         if self._rest or self._is_half_closed:
             self._serve()
 
-    def _write(self, answer: Answer) -> None:
+    def _write(self, answer: Answer | bytes) -> None:
+        """Bytes are a whole answer after which the connection lives on."""
         if self._transport is None or self._is_ending:
             return
         lane = self._lane
-        if lane.is_closing or (self._is_half_closed and self._at >= len(self._rest)):
+        if isinstance(answer, bytes):
+            self._transport.write(answer)
+        elif lane.is_closing or (self._is_half_closed and self._at >= len(self._rest)):
             self._transport.write(compose(answer, lane.last))
             self._close()
         else:
@@ -300,7 +337,6 @@ class Express(asyncio.Protocol):
     # --- a watch (watches.Sink) -----------------------------------------------------------------------------------
 
     def _begin_watch(self, asked: KeyRequest, written: bytes) -> None:
-        """`written` is the path behind /v2/keys."""
         lane, transport = self._lane, self._transport
         assert transport is not None
         try:

@@ -59,20 +59,20 @@ def judge(lines: bytes) -> Head | None:
 class Heads:
     """Judgements that were made before."""
 
-    __slots__ = ("_known",)
+    __slots__ = ("known",)
 
     def __init__(self) -> None:
-        self._known: dict[bytes, Head] = {}
+        self.known: dict[bytes, Head] = {}
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self.known)
 
     def judge(self, lines: bytes) -> Head | None:
-        head = self._known.get(lines)
+        head = self.known.get(lines)
         if head is None:
             head = judge(lines)
             if head is not None and len(lines) <= HEAD_BYTES:
-                if len(self._known) >= HEADS:
-                    self._known.clear()
-                self._known[lines] = head
+                if len(self.known) >= HEADS:
+                    self.known.clear()
+                self.known[lines] = head
         return head

@@ -15,9 +15,14 @@ from kvstore.auth import Auth
 from kvstore.http.backend import Backend
 from kvstore.http.heads import Heads
 from kvstore.http.load import Load
-from kvstore.http.reply import Manner
+from kvstore.http.reply import Answer, Manner, date_line, status_line
+from kvstore.http.shortcut import Query, compose_event, compose_view, take
+from kvstore.http.v2.answers import SUCCESS_HEAD, answer_view
+from kvstore.http.v2.keys import answer_of, head_now, list_or_read
 from kvstore.http.v2.listings import Listings
+from kvstore.http.v2.parameters import KeyRequest
 from kvstore.proposals import Outcome
+from kvstore.store.events import Event
 
 if TYPE_CHECKING:
     from kvstore.http.express import Express
@@ -27,6 +32,9 @@ EXPRESS_BYTES = 64 << 10
 #: How often is looked for connections that do not go on; a request that stays unfinished for two looks is aiohttp's.
 SWEEP_SECONDS = 1.0
 SWEEP_CONNECTIONS = 2_000  # that are looked at in one go
+#: Different queries of GETs that are remembered. One more, and all are forgotten and learnt anew.
+QUERIES = 1024
+QUERY_BYTES = 128  # of one that is worth remembering
 
 
 HandOver: TypeAlias = Callable[[asyncio.Transport, bytes, bool], None]
@@ -49,6 +57,9 @@ class Lane:
         self.connections: set[Express] = set()
         self.unfinished: set[Express] = set()  # with a request that has begun to arrive
         self.heads = Heads()
+        self._queries: dict[bytes, Query] = {}
+        begin = cors + SUCCESS_HEAD % backend.cluster_id  # of a success, up to the number of its index
+        self._head, self._created_head = status_line(200) + begin, status_line(201) + begin
         self.listings = Listings()
         self.is_closing = False
         self._settled: list[tuple[Express, Outcome | None]] = []
@@ -58,6 +69,44 @@ class Lane:
         self._overdue: set[Express] = set()
         self._emptied: asyncio.Event | None = None
         self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
+
+    # --- requests and answers, by the shortcut where there is one ---------------------------------------------------
+
+    def take(self, rest: bytes, at: int) -> tuple[int, KeyRequest] | None:
+        """The whole, plain request at `at` of `rest`, and where it ends; None: it is to be looked at closely."""
+        if self.backend.auth.enabled:
+            return None
+        return take(rest, at, self.heads.known, self._queries, self.max_head, self.max_body)
+
+    def learn(self, asked: KeyRequest, query: bytes | None) -> None:
+        """What a query makes of a GET, for the next one."""
+        if query and asked.method == "GET" and len(query) <= QUERY_BYTES:
+            if len(self._queries) >= QUERIES:
+                self._queries.clear()
+            self._queries[query] = (asked.value, asked[3:])
+
+    def answer(self, event: Event, asked: KeyRequest) -> Answer | bytes:
+        """Bytes are the whole answer, as on a connection that lives on."""
+        backend = self.backend
+        if not asked.no_value_on_success:
+            answer = compose_event(
+                event, self._head, self._created_head, backend.raft_index, backend.raft_term, date_line()
+            )
+            if answer is not None:
+                return answer
+        return answer_of(event, asked, backend)
+
+    def look(self, asked: KeyRequest) -> Answer | bytes:
+        """Raises as `list_or_read` does. Bytes as in `answer`."""
+        backend = self.backend
+        store = backend.store
+        if self.load.may_answer and not store.is_directory(asked.key):
+            view = store.get(asked.key, asked.recursive, asked.sorted, backend.now())
+            answer = compose_view(view, self._head, store.index, backend.raft_index, backend.raft_term, date_line())
+            return answer or answer_view(view, head_now(backend, store.index))
+        return list_or_read(asked, backend, self.load, self.listings)
+
+    # --- turns --------------------------------------------------------------------------------------------------------
 
     def settled(self, connection: Express, outcome: Outcome | None) -> None:
         """What `connection` waits for has ended; called in the midst of the driver's turn."""

@@ -95,6 +95,11 @@ class _DateLine:
 date_line = _DateLine()
 
 
+def status_line(status: int) -> bytes:
+    """Of HTTP/1.1."""
+    return _LINES[1][status]
+
+
 def _connection_line(manner: Manner) -> bytes:
     if manner.keep_alive:
         return b"" if manner.http11 else b"Connection: keep-alive\r\n"

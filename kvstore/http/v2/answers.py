@@ -115,12 +115,14 @@ def encode_error(error: ApiError) -> bytes:
     return b'{"errorCode":%d,"message":"%s",%s"index":%d}\n' % (error.code, error.message, cause, error.index)
 
 
+#: What comes before the index in the header lines of a success.
+SUCCESS_HEAD = b"Content-Type: application/json\r\nX-Etcd-Cluster-Id: %x\r\nX-Etcd-Index: "
+_SUCCESS_HEAD = SUCCESS_HEAD + b"%d\r\nX-Raft-Index: %d\r\nX-Raft-Term: %d\r\n"
+
+
 def success_head(cluster_id: int, index: int, raft_index: int, raft_term: int) -> bytes:
     """Header lines of a success (API.md section 2); `index` is the store's after the request."""
-    return (
-        b"Content-Type: application/json\r\nX-Etcd-Cluster-Id: %x\r\nX-Etcd-Index: %d\r\n"
-        b"X-Raft-Index: %d\r\nX-Raft-Term: %d\r\n" % (cluster_id, index, raft_index, raft_term)
-    )
+    return _SUCCESS_HEAD % (cluster_id, index, raft_index, raft_term)
 
 
 def answer_view(view: NodeView, head: bytes) -> Answer:

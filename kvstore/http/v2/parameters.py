@@ -41,7 +41,7 @@ class KeyRequest(NamedTuple):
     no_value_on_success: bool = False
 
 
-_DEFAULTS = KeyRequest("", b"")[3:]
+DEFAULTS = KeyRequest("", b"")[3:]
 _new = tuple.__new__  # a NamedTuple made this way costs a third, and nearly every request makes one
 
 
@@ -62,7 +62,7 @@ def parse_key_request(method: str, path: bytes, query: bytes, body: bytes) -> Ke
     """
     key = path[len(PREFIX) :].rstrip(b"/") or b"/"
     if not query and not body:
-        return _new(KeyRequest, (method, key, b"", *_DEFAULTS))
+        return _new(KeyRequest, (method, key, b"", *DEFAULTS))
     try:
         if not query:
             fields = parse_form(body)
@@ -73,7 +73,7 @@ def parse_key_request(method: str, path: bytes, query: bytes, body: bytes) -> Ke
     except FormError as error:
         raise ApiError(errors.INVALID_FORM, error.cause) from None
     if len(fields) == 1 and b"value" in fields:
-        return _new(KeyRequest, (method, key, fields[b"value"], *_DEFAULTS))
+        return _new(KeyRequest, (method, key, fields[b"value"], *DEFAULTS))
     return _check(method, key, fields)
 
 
