@@ -37,18 +37,19 @@ class History:
         _, node, previous, index, _ = event
         assert index == self.newest + 1, "indices are consecutive"
         size = EVENT_BYTES + len(node[0])
-        if node[1]:
-            size += len(node[1])
-        if previous is not None and previous[1]:
-            size += len(previous[1])
-        place = index % self.limit
-        self._bytes += size - self._sizes[place]
-        self._sizes[place] = size
+        if value := node[1]:
+            size += len(value)
+        if previous is not None and (value := previous[1]):
+            size += len(value)
+        limit, sizes = self.limit, self._sizes
+        place = index % limit
+        held = self._bytes = self._bytes + size - sizes[place]
+        sizes[place] = size
         self._ring[place] = event
         self.newest = index
-        if index - self.oldest >= self.limit:
+        if index - self.oldest >= limit:
             self.oldest += 1
-        if self._bytes > self.limit_bytes:
+        if held > self.limit_bytes:
             self._drop()
 
     def _drop(self) -> None:

@@ -208,9 +208,11 @@ class Store:
         expiration = None if ttl is None else _deadline_of_new(now, ttl)
         node = (new_value, index, index, expiration)
         self._tree.replace(key, old, node)
-        return self._record(
-            _new(Event, (SET, view(key, node, now), view(key, old, now), index, refresh)),
-        )
+        if expiration is None:
+            shown = _new(NodeView, (key, new_value, is_dir, index, index, None, None, None))
+        else:
+            shown = view(key, node, now)
+        return self._record(_new(Event, (SET, shown, view(key, old, now), index, refresh)))
 
     def _create(self, operation: Create, now: int) -> Event:
         key, value, is_dir, ttl = operation
