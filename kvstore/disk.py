@@ -1,8 +1,9 @@
 """The driver's disk: the log and the snapshots behind jobs that run beside the driver.
 
-Everything that touches the log runs in the log lane, in order; a snapshot is written, read and received in the bulk
-lane, so that no write of a client waits for it. What a snapshot makes superfluous is purged only after its mark in
-the log is durable. Knows no raft and no waiting client.
+Everything that touches the log runs in the log lane, in order, but for the usual write: that is staged on the loop
+while the lane has nothing to do, and committed without Python (lanes.py). A snapshot is written, read and received in
+the bulk lane, so that no write of a client waits for it. What a snapshot makes superfluous is purged only after its
+mark in the log is durable. Knows no raft and no waiting client.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterable, Iterator
 from time import perf_counter
+from typing import Any, TypeVar
 
 from kvstore import logs
 from kvstore.apply import FrozenMachine, StateMachine
 from kvstore.lanes import Lanes
 from kvstore.raft.types import SnapshotMeta, Write
 from kvstore.statistics import DISK_BUCKETS, SAVE_BUCKETS, Histogram
+from kvstore.storage.segment import Staged
 from kvstore.storage.snapshots import Receiver, Snapshots
 from kvstore.storage.wal import WAL
 from kvstore.store.history import HISTORY_BYTES
@@ -24,6 +27,12 @@ from kvstore.wire import SnapshotChunk
 #: Behind each chunk of a snapshot, so that its making never has the interpreter for long: about a fifth of a
 #: millisecond. A million keys take some seconds longer, and no request notices.
 PAUSE_SECONDS = 0.001
+
+#: A write of more is made in the log's thread, for to pack it would hold up the loop.
+STAGED_ENTRIES = 1000
+STAGED_BYTES = 256 << 10
+
+T = TypeVar("T")
 
 log = logs.get("disk")
 
@@ -54,10 +63,20 @@ class NodeDisk:
         self._max_wals = max_wals
         self._max_snapshots = max_snapshots
         self._pause = pause
+        self._log_jobs = 0  # that have the log, or wait for it in its thread
+        self._is_committing = False
+        self._deferred: list[tuple[Callable[[], Any], Callable[[Any], None]]] = []  # until the commit has ended
         self._receiver: Receiver | None = None
         self._streamed: set[int] = set()  # snapshots that a follower was sent a piece of since the last one was saved
 
     def write(self, write: Write, done: Callable[[], None]) -> None:
+        if not self._log_jobs and write.snapshot is None and _is_small(write):
+            began = perf_counter()
+            staged = self._wal.stage(write.hard_state, write.entries)
+            if staged is not None:
+                self._commit(staged, began, done)
+                return
+
         def job() -> None:
             began = perf_counter()
             if write.snapshot is not None:
@@ -66,10 +85,40 @@ class NodeDisk:
                 self._wal.append(write.hard_state, write.entries)
             self.commit_seconds.observe(perf_counter() - began)
 
-        self._lanes.log(job, lambda _: done())
+        self._log(job, lambda _: done())
+
+    def _commit(self, staged: Staged, began: float, done: Callable[[], None]) -> None:
+        """The usual write: made here, and nobody but the system has something to do with it until it is durable."""
+        self._log_jobs += 1
+
+        def durable(sync_seconds: float) -> None:
+            self._wal.finish(sync_seconds)
+            self._is_committing = False
+            self.commit_seconds.observe(perf_counter() - began)
+            self._log_jobs -= 1
+            done()
+            deferred, self._deferred = self._deferred, []
+            for job, then in deferred:
+                self._log(job, then)
+
+        self._is_committing = True
+        self._lanes.commit(staged, durable)
+
+    def _log(self, job: Callable[[], T], done: Callable[[T], None]) -> None:
+        """A job of the log's thread, which has the log to itself."""
+        if self._is_committing:
+            self._deferred.append((job, done))
+            return
+        self._log_jobs += 1
+
+        def then(outcome: T) -> None:
+            self._log_jobs -= 1
+            done(outcome)
+
+        self._lanes.log(job, then)
 
     def settle(self) -> None:
-        self._lanes.log(self._wal.settle, lambda _: None)
+        self._log(self._wal.settle, lambda _: None)
 
     def save_snapshot(
         self, meta: SnapshotMeta, frozen: FrozenMachine, done: Callable[[], None], failed: Callable[[str], None]
@@ -88,7 +137,7 @@ class NodeDisk:
 
         self._lanes.bulk(
             save,
-            lambda _: self._lanes.log(lambda: self._wal.mark_snapshot(meta), marked),
+            lambda _: self._log(lambda: self._wal.mark_snapshot(meta), marked),
             lambda problem: failed(str(problem)),
         )
 
@@ -102,7 +151,7 @@ class NodeDisk:
 
         def purged(oldest: int) -> None:
             if self._max_wals:
-                self._lanes.log(lambda: purge_log(oldest), lambda _: None)
+                self._log(lambda: purge_log(oldest), lambda _: None)
 
         self._lanes.bulk(
             lambda: self._snapshots.purge(self._max_snapshots, streamed),
@@ -123,7 +172,7 @@ class NodeDisk:
             gc.freeze()  # as at the start: no collection is to walk over all keys
             return machine
 
-        self._lanes.log(job, done)
+        self._log(job, done)
 
     def read_piece(
         self,
@@ -156,3 +205,8 @@ class NodeDisk:
             failed(str(problem))
 
         self._lanes.bulk(job, lambda _: done(), broke)
+
+
+def _is_small(write: Write) -> bool:
+    entries = write.entries
+    return len(entries) <= STAGED_ENTRIES and sum([len(entry[3]) for entry in entries]) <= STAGED_BYTES

@@ -1,17 +1,29 @@
-"""Two threads beside the event loop: one for the log, whose jobs clients wait for, one for bulk work on snapshots.
+"""Threads beside the event loop: one for the log, whose jobs clients wait for, one for bulk work on snapshots.
 
 Jobs of one lane run in the order they were given. A job's outcome comes back on the event loop. What the jobs do is
-not known here.
+not known here. The usual write to the log is no job: it was staged on the loop, and a third thread, which is compiled
+and never asks for the interpreter, commits it (storage/native.pyx); without that one, it is a job like the others.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
+
+from kvstore.storage.files import OSFile
+from kvstore.storage.segment import Staged
+
+try:
+    if os.environ.get("KVSTORE_PURE"):
+        raise ImportError
+    from kvstore.storage.native import Committer as NativeCommitter
+except ImportError:
+    NativeCommitter = None  # type: ignore[assignment,misc]
 
 T = TypeVar("T")
 
@@ -24,6 +36,9 @@ class Lanes(Protocol):
 
     def bulk(self, job: Callable[[], T], done: Callable[[T], None], failed: Callable[[Exception], None]) -> None: ...
 
+    def commit(self, staged: Staged, done: Callable[[float], None]) -> None:
+        """Writes and syncs; `done` gets the seconds that the sync took. One at a time. A failure is one of the log."""
+
 
 class ThreadLanes:
     """`after` is called on the loop behind each outcome; `fatal` with what broke the log lane, or took an outcome
@@ -33,6 +48,7 @@ class ThreadLanes:
         loop = asyncio.get_running_loop()
         self._after = after
         self._fatal = fatal
+        self._committer = None if NativeCommitter is None else _Committer(NativeCommitter(), loop)
         self._log = _Lane("kvstore-log", loop, ends_on_failure=True)
         self._bulk = _Lane("kvstore-bulk", loop, ends_on_failure=False)
 
@@ -41,6 +57,12 @@ class ThreadLanes:
 
     def bulk(self, job: Callable[[], T], done: Callable[[T], None], failed: Callable[[Exception], None]) -> None:
         self._bulk.jobs.put((job, self._then(done), self._then(failed)))
+
+    def commit(self, staged: Staged, done: Callable[[float], None]) -> None:
+        if self._committer is None or not isinstance(staged.file, OSFile):
+            self.log(staged.write, done)
+        else:
+            self._committer.begin(staged, staged.file.descriptor, self._then(done), self._fatal)
 
     def _then(self, callback: Callable[[Any], None]) -> Callable[[Any], None]:
         def finish(outcome: object) -> None:
@@ -57,6 +79,48 @@ class ThreadLanes:
         """Finishes what was given, then ends both threads."""
         for lane in (self._bulk, self._log):
             await lane.close()
+        if self._committer is not None:
+            await self._committer.close()
+
+
+class _Committer:
+    """The thread that commits without Python, as seen from the loop."""
+
+    def __init__(self, native: NativeCommitter, loop: asyncio.AbstractEventLoop) -> None:
+        self._native = native
+        self._loop = loop
+        self._running: tuple[Staged, Callable[[float], None], Callable[[Exception], None]] | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._thread = threading.Thread(target=native.run, name="kvstore-commit", daemon=True)
+        self._thread.start()
+        loop.add_reader(native.descriptor, self._ended)
+
+    def begin(
+        self, staged: Staged, descriptor: int, done: Callable[[float], None], failed: Callable[[Exception], None]
+    ) -> None:
+        self._native.begin(descriptor, staged.pieces)
+        self._running = staged, done, failed
+        self._idle.clear()
+
+    def _ended(self) -> None:
+        assert self._running is not None
+        staged, done, failed = self._running
+        number, is_written, seconds = self._native.end()
+        self._running = None
+        self._idle.set()
+        if number:
+            failed(staged.failed(is_written, OSError(number, os.strerror(number))))
+        else:
+            done(seconds)
+
+    async def close(self) -> None:
+        """When what is under way has ended."""
+        await self._idle.wait()
+        self._loop.remove_reader(self._native.descriptor)
+        self._native.stop()
+        self._thread.join()
+        self._native.close()
 
 
 class _Lane:

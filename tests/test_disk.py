@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from kvstore.apply import StateMachine
-from kvstore.disk import PAUSE_SECONDS, NodeDisk
+from kvstore.disk import PAUSE_SECONDS, STAGED_ENTRIES, NodeDisk
 from kvstore.membership import Membership
-from kvstore.raft.types import Configuration, Entry, SnapshotMeta
+from kvstore.raft.types import Configuration, Entry, HardState, SnapshotMeta, Write
 from kvstore.storage.files import OSFiles
 from kvstore.storage.layout import Identity
+from kvstore.storage.segment import Staged
 from kvstore.storage.snapshots import Snapshots
 from kvstore.storage.wal import WAL
 from kvstore.store.frozen import CHUNK_ROWS
@@ -30,6 +31,10 @@ class Lanes:
     def log(self, job: Callable[[], T], done: Callable[[T], None]) -> None:
         self.jobs.append("log")
         done(job())
+
+    def commit(self, staged: Staged, done: Callable[[float], None]) -> None:
+        self.jobs.append("commit")
+        done(staged.write())
 
     def bulk(self, job: Callable[[], T], done: Callable[[T], None], failed: Callable[[Exception], None]) -> None:
         self.jobs.append("bulk")
@@ -59,3 +64,63 @@ def test_a_snapshot_pauses_behind_each_bite_and_old_ones_go_after_its_mark(tmp_p
     assert pauses == 2 * chunks * [PAUSE_SECONDS]
     assert len(list((tmp_path / "snap").iterdir())) == 1
     wal.close()
+
+
+class HeldLanes(Lanes):
+    """Commits end when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: list[tuple[Staged, Callable[[float], None]]] = []
+
+    def commit(self, staged: Staged, done: Callable[[float], None]) -> None:
+        self.jobs.append("commit")
+        self.held.append((staged, done))
+
+    def end(self) -> None:
+        staged, done = self.held.pop()
+        done(staged.write())
+
+
+def test_what_else_the_log_has_to_do_waits_for_the_end_of_a_commit(tmp_path: Path) -> None:
+    files, lanes = OSFiles(), HeldLanes()
+    identity = Identity(1, 2, bytes(16))
+    wal = WAL.create(files, str(tmp_path / "wal"), identity)
+    disk = NodeDisk(wal, Snapshots(files, str(tmp_path / "snap"), identity), lanes, 100, 1, 1)
+    entries = tuple(Entry(index, 1, 0, b"x") for index in range(1, 2 * STAGED_ENTRIES))
+    written: list[int] = []
+
+    def write(first: int, last: int) -> None:
+        batch = entries[first - 1 : last]
+        disk.write(Write(HardState(1, 2, 0), batch, None, ()), lambda: written.append(last))
+
+    write(1, 3)
+    disk.settle()
+    assert lanes.jobs == ["commit"], "the watermark would speak of what is not durable yet"
+    lanes.end()
+    assert lanes.jobs == ["commit", "log"]
+    assert written == [3]
+    write(4, 4)
+    assert lanes.jobs == ["commit", "log", "commit"]
+    lanes.end()
+    write(5, 5 + STAGED_ENTRIES)
+    assert lanes.jobs == ["commit", "log", "commit", "log"], "what is large is made in the log's thread"
+    assert written == [3, 4, 5 + STAGED_ENTRIES]
+    wal.close()
+    _, recovered = WAL.open(files, str(tmp_path / "wal"), snapshot=None)
+    assert tuple(recovered.entries) == entries[: 5 + STAGED_ENTRIES]
+
+
+def test_a_full_segment_is_left_to_the_thread(tmp_path: Path) -> None:
+    files, lanes = OSFiles(), Lanes()
+    identity = Identity(1, 2, bytes(16))
+    wal = WAL.create(files, str(tmp_path / "wal"), identity, segment_bytes=4096)
+    disk = NodeDisk(wal, Snapshots(files, str(tmp_path / "snap"), identity), lanes, 100, 1, 1)
+    for index in range(1, 21):
+        disk.write(Write(None, (Entry(index, 1, 0, bytes(500)),), None, ()), lambda: None)
+    assert len(wal.segments) > 2
+    assert lanes.jobs.count("log") == len(wal.segments) - 1
+    assert lanes.jobs.count("commit") == 20 - lanes.jobs.count("log")
+    wal.close()
+    _, recovered = WAL.open(files, str(tmp_path / "wal"), snapshot=None)
+    assert len(recovered.entries) == 20

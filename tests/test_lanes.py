@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 
 from kvstore.lanes import ThreadLanes
+from kvstore.storage.errors import DiskFailed
+from kvstore.storage.files import File, OSFile, OSFiles
+from kvstore.storage.layout import Point, Watermark
+from kvstore.storage.segment import Staged
 
 SECONDS = 10.0
 
@@ -99,3 +108,70 @@ def test_a_job_may_outlive_the_loop() -> None:
     asyncio.run(begin())
     gate.set()
     assert ran.wait(SECONDS)  # the thread lived on
+
+
+def staged(file: File, pieces: list[tuple[bytes, int]]) -> Staged:
+    point = Point(0, 0, 0, 0, 0)
+    return Staged(file, "a.wal", pieces, (0, 0, Watermark(1, point, point, 0, 0), point))
+
+
+@pytest.fixture
+def log_file(tmp_path: Path) -> Iterator[OSFile]:
+    file = OSFiles().create(str(tmp_path / "log"))
+    yield file
+    file.close()
+
+
+async def test_a_commit_writes_all_its_pieces_and_is_told_on_the_loop(log_file: OSFile) -> None:
+    flushes: list[int] = []
+    lanes = ThreadLanes(lambda: flushes.append(1), lambda problem: None)
+    told: list[str] = []
+
+    def done(seconds: float) -> None:
+        assert 0 <= seconds < SECONDS
+        assert log_file.pread(20, 0) == b"head" + bytes(6) + b"body"
+        told.append(threading.current_thread().name)
+
+    lanes.commit(staged(log_file, [(b"body", 10), (b"", 3), (b"head", 0)]), done)
+    await lanes.close()
+    assert told == [threading.main_thread().name], "and close has waited for it"
+    assert flushes == [1]
+
+
+async def test_commits_follow_one_another(log_file: OSFile) -> None:
+    lanes = ThreadLanes(lambda: None, lambda problem: None)
+    ended = asyncio.Event()
+
+    def go_on(at: int) -> None:
+        if at == 200:
+            ended.set()
+        else:
+            lanes.commit(staged(log_file, [(b"%03d" % at, 3 * at)]), lambda _: go_on(at + 1))
+
+    go_on(0)
+    async with asyncio.timeout(SECONDS):
+        await ended.wait()
+    assert log_file.pread(1000, 0) == b"".join(b"%03d" % at for at in range(200))
+    await lanes.close()
+
+
+async def test_a_commit_that_cannot_write_is_fatal(tmp_path: Path) -> None:
+    file = OSFiles().create(str(tmp_path / "log"))
+    file.close()
+    problems: list[Exception] = []
+    lanes = ThreadLanes(lambda: None, problems.append)
+    lanes.commit(staged(file, [(b"lost", 0)]), lambda _: problems.append(Exception("it was told as done")))
+    await lanes.close()
+    assert [str(problem) for problem in problems] == ["a.wal: write failed: Bad file descriptor"]
+    assert isinstance(problems[0], DiskFailed)
+
+
+async def test_a_commit_that_cannot_sync_is_fatal() -> None:
+    reader, writer = os.pipe()  # which cannot be synced
+    problems: list[Exception] = []
+    lanes = ThreadLanes(lambda: None, problems.append)
+    lanes.commit(staged(OSFile(writer), []), lambda _: problems.append(Exception("it was told as done")))
+    await lanes.close()
+    os.close(reader)
+    os.close(writer)
+    assert [str(problem) for problem in problems] == ["a.wal: fdatasync failed: Invalid argument"]

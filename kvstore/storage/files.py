@@ -81,6 +81,10 @@ class OSFile:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
+    @property
+    def descriptor(self) -> int:
+        return self._descriptor
+
     def pread(self, length: int, offset: int) -> bytes:
         chunk = os.pread(self._descriptor, length, offset)
         if len(chunk) == length or not chunk:

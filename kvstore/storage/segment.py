@@ -24,6 +24,37 @@ third faster. In steps, because zeroing a whole segment at once would stop the l
 Batch: TypeAlias = list[tuple[int, bytes]]  # kind and payload of each record
 
 
+class Staged:
+    """What one batch writes: `pieces`, each with its offset, and then an fdatasync. Made by Segment.stage."""
+
+    __slots__ = ("_path", "after", "file", "pieces")
+
+    def __init__(
+        self, file: File, path: str, pieces: list[tuple[bytes, int]], after: tuple[int, int, Watermark, Point]
+    ) -> None:
+        """`after` is where the segment ends then, its chain, its watermark, and how far it is durable."""
+        self.file = file
+        self.pieces = pieces
+        self._path = path
+        self.after = after
+
+    def write(self) -> float:
+        """Durable on return; the seconds that the sync took. Raises DiskFailed."""
+        is_written = False
+        try:
+            for piece, offset in self.pieces:
+                self.file.pwrite(piece, offset)
+            is_written = True
+            began = perf_counter()
+            self.file.datasync()
+            return perf_counter() - began
+        except OSError as error:
+            raise self.failed(is_written, error) from error
+
+    def failed(self, is_written: bool, error: OSError) -> DiskFailed:
+        return DiskFailed(self._path, "fdatasync" if is_written else "write", error)
+
+
 class Segment:
     """One open segment. Every method that writes raises DiskFailed; then the object must not be used again."""
 
@@ -121,25 +152,27 @@ class Segment:
 
         `reached`, but for its offset, is the log then.
         """
+        staged = self.stage(batch, reached, owed)
+        seconds = staged.write()
+        self.finish(staged)
+        return seconds
+
+    def stage(self, batch: Batch, reached: Point, owed: tuple[int, int]) -> Staged:
+        """What `write` writes. Somebody else may do it, and then says so by `finish`."""
         chunk, chain = _framed(batch, self._chain)
         end = self._end + len(chunk)
         intended = reached._replace(offset=end)
         watermark = Watermark(self._watermark.serial + 1, self.durable, intended, *owed)
-        operation = "write"
-        try:
-            if end > self._zeroed:
-                self._zero_to(end)
-            self._file.pwrite(chunk, self._end)
-            self._file.pwrite(watermark.pack(), watermark.offset)
-            operation = "fdatasync"
-            began = perf_counter()
-            self._file.datasync()
-            seconds = perf_counter() - began
-        except OSError as error:
-            raise DiskFailed(self.path, operation, error) from error
-        self._end, self._chain = end, chain
-        self._watermark, self.durable = watermark, intended
-        return seconds
+        pieces = [(chunk, self._end), (watermark.pack(), watermark.offset)]
+        if end > self._zeroed:
+            start = max(self._zeroed, self._end)
+            self._zeroed = min(end + ZERO_AHEAD, self._capacity)
+            pieces.insert(0, (bytes(self._zeroed - start), start))
+        return Staged(self._file, self.path, pieces, (end, chain, watermark, intended))
+
+    def finish(self, staged: Staged) -> None:
+        """All of it is durable."""
+        self._end, self._chain, self._watermark, self.durable = staged.after
 
     def settle(self, owed: tuple[int, int]) -> None:
         """Writes the watermark alone, unless the last one says all already."""
@@ -159,11 +192,6 @@ class Segment:
     def close(self) -> None:
         with suppress(OSError):  # all that counts was synced before
             self._file.close()
-
-    def _zero_to(self, end: int) -> None:
-        start = max(self._zeroed, self._end)
-        self._zeroed = min(end + ZERO_AHEAD, self._capacity)
-        self._file.pwrite(bytes(self._zeroed - start), start)
 
 
 def rewrite(file: File, found: Scan) -> None:

@@ -33,7 +33,7 @@ from kvstore.storage.files import Files
 from kvstore.storage.layout import RECORDS_AT, SUFFIX, TEMPORARY, Identity, Point, SegmentName
 from kvstore.storage.records import MAX_PAYLOAD, NEXT_BYTES, Kind, pack_hard_state, pack_meta, pack_next
 from kvstore.storage.replay import Recovered, Replayed, replay, restarts
-from kvstore.storage.segment import Batch, Segment, batch_bytes, rewrite
+from kvstore.storage.segment import Batch, Segment, Staged, batch_bytes, rewrite
 from kvstore.storage.terms import Terms
 
 SEGMENT_BYTES = 64 << 20
@@ -63,6 +63,7 @@ class WAL:
         self._mark: SnapshotMeta | None = None
         self._owed = (0, 0)  # (term, index); see layout.Watermark
         self._failure: DiskFailed | None = None
+        self._staged: Staged | None = None  # what somebody else is writing
         self.sync_seconds = Histogram(DISK_BUCKETS)  # of the fdatasync in each batch
         self._pack = msgpack.Packer().pack  # one buffer for all batches
 
@@ -115,6 +116,33 @@ class WAL:
 
     def append(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
         """Durable on return. Entries are consecutive; they go on from the last one or replace from their first on."""
+        batch = self._batch(hard_state, entries)
+        if not batch:
+            return
+        segment = self._ready(batch_bytes(batch))
+        self._note(hard_state, entries)
+        self._write(segment, batch)
+
+    def stage(self, hard_state: HardState | None, entries: Sequence[Entry]) -> Staged | None:
+        """The first half of `append`, which does not wait for the disk: the caller has it written, and then calls
+        `finish`, before anything else. None: there is nothing to write, or only `append` can, for the segment is full.
+        """
+        batch = self._batch(hard_state, entries)
+        self._require_sound()
+        if not batch or not self._segment.has_room(batch_bytes(batch)):
+            return None
+        self._note(hard_state, entries)
+        self._staged = self._segment.stage(batch, self._point(), self._still_owed())
+        return self._staged
+
+    def finish(self, sync_seconds: float) -> None:
+        """What was staged is durable; the sync took so long."""
+        assert self._staged is not None, "nothing is staged"
+        self._segment.finish(self._staged)
+        self._staged = None
+        self.sync_seconds.observe(sync_seconds)
+
+    def _batch(self, hard_state: HardState | None, entries: Sequence[Entry]) -> Batch:
         batch: Batch = []
         if entries:
             payload = self._pack(entries)
@@ -124,14 +152,13 @@ class WAL:
         # that these should have replaced.
         if hard_state is not None:
             batch.append((Kind.HARD_STATE, pack_hard_state(hard_state)))
-        if not batch:
-            return
-        segment = self._ready(batch_bytes(batch))
+        return batch
+
+    def _note(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
         if hard_state is not None:
             self._hard_state = hard_state
         if entries:
             self._terms.append(entries)
-        self._write(segment, batch)
 
     def mark_snapshot(self, meta: SnapshotMeta) -> None:
         """The snapshot file at this point is durable. If the log does not hold its last entry, it begins anew there."""
@@ -171,14 +198,15 @@ class WAL:
         return gone
 
     def close(self) -> None:
-        """Settles and closes; of a log that failed, only closes."""
+        """Settles and closes; of a log that failed, or whose last write has no end, only closes."""
         try:
-            if self._failure is None:
+            if self._failure is None and self._staged is None:
                 self.settle()
         finally:
             self._segment.close()
 
     def _require_sound(self) -> None:
+        assert self._staged is None, "what is staged comes first"
         if self._failure is not None:
             raise self._failure
 

@@ -11,6 +11,7 @@ from random import Random
 from typing import Any, TypeVar
 
 from kvstore.storage.errors import StorageError
+from kvstore.storage.segment import Staged
 from tests.sim.disk import SimCrash
 from tests.sim.scheduler import Scheduler
 
@@ -46,6 +47,9 @@ class SimLanes:
 
     def bulk(self, job: Callable[[], T], done: Callable[[T], None], failed: Callable[[Exception], None]) -> None:
         self._put(self._bulk, job, done, failed)
+
+    def commit(self, staged: Staged, done: Callable[[float], None]) -> None:
+        self.log(staged.write, done)
 
     def stop(self) -> None:
         """The process is dead."""

@@ -31,7 +31,6 @@ from kvstore.store.operations import (
     Update,
 )
 
-
 _new = tuple.__new__  # a NamedTuple made this way costs half
 
 
