@@ -4,6 +4,9 @@
 A shortcut either gives exactly what the general functions give, or None: then those decide. So it knows the plain
 shapes alone: one clean key, a form with one value; a file without expiration. Every mistake of a client, and every
 rarer shape, is the general functions' to see. All offsets stay within the bytes object that was given.
+
+What memory is read or written by goes by types that are looked at here, never by what a caller promises.
+tests/http/test_shortcut.py holds all of it against the general functions.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -11,7 +14,7 @@ from libc.string cimport memchr, memcmp, memcpy
 
 from kvstore.http.v2.answers import quote
 from kvstore.http.v2.parameters import DEFAULTS, KeyRequest
-from kvstore.store.events import CREATE, SET
+from kvstore.store.events import CREATE, SET, Event, NodeView
 
 cdef extern from "string.h":
     void *memmem(const void *haystack, size_t haystack_size, const void *needle, size_t size) nogil
@@ -20,9 +23,14 @@ ctypedef const unsigned char *Octets
 
 cdef extern from *:
     """
-    static PyObject *named_tuple(PyObject *type, PyObject *head, PyObject *tail) { /* type(*head, *tail), a tuple's */
+    /* type(*head, *tail) for a subclass of tuple, as tuple.__new__ makes it, but without the tuple in between */
+    static PyObject *named_tuple(PyObject *type, PyObject *head, PyObject *tail) {
         Py_ssize_t first = PyTuple_GET_SIZE(head), size = first + PyTuple_GET_SIZE(tail);
         PyObject *made = ((PyTypeObject *) type)->tp_alloc((PyTypeObject *) type, size);
+    #if PY_VERSION_HEX >= 0x030E0000
+        if (made != NULL)
+            ((PyTupleObject *) made)->ob_hash = -1; /* not known yet; a 0 would be taken for its hash */
+    #endif
         for (Py_ssize_t at = 0; made != NULL && at < size; at++) {
             PyObject *item = at < first ? PyTuple_GET_ITEM(head, at) : PyTuple_GET_ITEM(tail, at - first);
             Py_INCREF(item);
@@ -35,6 +43,8 @@ cdef extern from *:
 
 cdef tuple _DEFAULTS = DEFAULTS
 cdef object _KeyRequest = KeyRequest
+cdef object _Event = Event
+cdef object _NodeView = NodeView
 cdef object _quote = quote
 cdef str _CREATE = CREATE
 cdef str _SET = SET
@@ -60,7 +70,14 @@ _fill_tables()
 # --- requests -----------------------------------------------------------------------------------------------------
 
 
-def take(bytes rest, Py_ssize_t at, dict heads, dict queries, Py_ssize_t max_head, Py_ssize_t max_body):
+def take(
+    bytes rest not None,
+    Py_ssize_t at,
+    dict heads not None,
+    dict queries not None,
+    Py_ssize_t max_head,
+    Py_ssize_t max_body,
+):
     """One whole request that begins at `at`: (where it ends, the KeyRequest), or None.
 
     `heads` are judged blocks of header lines, `queries` what follows the key in a GET's KeyRequest, by query.
@@ -73,7 +90,9 @@ def take(bytes rest, Py_ssize_t at, dict heads, dict queries, Py_ssize_t max_hea
     cdef str method
     cdef bint has_body = False
     cdef Py_ssize_t length
-    if at < 0 or size - at < 32:
+    cdef tuple known, tail = _DEFAULTS
+    cdef bytes value = _NOTHING
+    if at < 0 or at > size or size - at < 32:  # no request is shorter, and what is compared first lies within
         return None
     if memcmp(here, b"GET ", 4) == 0:
         method = "GET"
@@ -91,7 +110,7 @@ def take(bytes rest, Py_ssize_t at, dict heads, dict queries, Py_ssize_t max_hea
         here += 7
     else:
         return None
-    if memcmp(here, b"/v2/keys/", 9) != 0:  # within the 32 bytes
+    if memcmp(here, b"/v2/keys/", 9) != 0:
         return None
     here += 8
     key = here
@@ -122,21 +141,17 @@ def take(bytes rest, Py_ssize_t at, dict heads, dict queries, Py_ssize_t max_hea
     body += 4
     length = head[0]
     if length:
-        if not has_body or not head[1] or length > max_body or length > end - body:
+        if not has_body or not head[1] or length < 0 or length > max_body or length > end - body:
             return None
         value = _value(body, length)
         if value is None:
             return None
-        tail = _DEFAULTS
-    else:
-        value = _NOTHING
-        tail = _DEFAULTS
-        if query != NULL:
-            known = queries.get(rest[query - start : query_end - start])
-            if known is None:
-                return None
-            value = known[0]
-            tail = known[1]
+    elif query != NULL:
+        known = queries.get(rest[query - start : query_end - start])
+        if known is None:
+            return None
+        value = known[0]
+        tail = <tuple?> known[1]
     name = PyBytes_FromStringAndSize(<const char *> key, key_end - key)
     return body + length - start, named_tuple(_KeyRequest, (method, name, value), tail)
 
@@ -239,42 +254,56 @@ cdef class _File:
 
 
 cdef _File _file(named):
-    """None for anything but a file that is for ever."""
+    """None for anything but a file that is for ever. Raises OverflowError as `_compose` does."""
+    if type(named) is not _NodeView:
+        return None
     cdef tuple view = <tuple> named
-    if type(view[1]) is not bytes or view[5] is not None or view[7] is not None or not view[3]:
+    key, value = view[0], view[1]
+    if type(key) is not bytes or type(value) is not bytes or view[5] is not None or view[7] is not None or not view[3]:
         return None
     cdef _File file = _File.__new__(_File)
-    file.key = _quoted(view[0])
-    file.value = _quoted(view[1])
+    file.key = _quoted(key)
+    file.value = _quoted(value)
     file.created = view[3]
     file.modified = view[4]
     return file
 
 
-def compose_event(named, bytes head, bytes created_head, raft_index, raft_term, bytes date):
+def compose_event(
+    named, bytes head not None, bytes created_head not None, raft_index, raft_term, bytes date not None
+):
     """The whole answer to a write: `head` goes up to the number of X-Etcd-Index, `created_head` is that of a 201,
     `date` the whole line. Or None."""
-    cdef _File before = None
-    cdef tuple event = <tuple> named
-    cdef _File file = _file(event[1])
-    if file is None:
+    if type(named) is not _Event:
         return None
-    action = event[0]
-    if event[2] is not None:
-        before = _file(event[2])
-        if before is None:
+    cdef _File file, before = None
+    cdef tuple event = <tuple> named
+    action, previous = event[0], event[2]
+    try:
+        file = _file(event[1])
+        if file is None:
             return None
-    elif action == _SET:
-        head = created_head
-    if action == _CREATE:
-        head = created_head
-    return _compose(head, event[3], raft_index, raft_term, date, action.encode(), file, before)
+        if previous is not None:
+            before = _file(previous)
+            if before is None:
+                return None
+        elif action == _SET:
+            head = created_head
+        if action == _CREATE:
+            head = created_head
+        return _compose(head, event[3], raft_index, raft_term, date, action.encode(), file, before)
+    except OverflowError:
+        return None
 
 
-def compose_view(view, bytes head, index, raft_index, raft_term, bytes date):
+def compose_view(view, bytes head not None, index, raft_index, raft_term, bytes date not None):
     """The whole answer to a read. Or None."""
-    cdef _File file = _file(view)
-    return None if file is None else _compose(head, index, raft_index, raft_term, date, b"get", file, None)
+    cdef _File file
+    try:
+        file = _file(view)
+        return None if file is None else _compose(head, index, raft_index, raft_term, date, b"get", file, None)
+    except OverflowError:
+        return None
 
 
 cdef bytes _compose(
@@ -287,6 +316,7 @@ cdef bytes _compose(
     _File file,
     _File before,
 ):
+    """Raises OverflowError for a number that has no place in 64 bits, or is below zero."""
     cdef Py_ssize_t body = 22 + PyBytes_GET_SIZE(action) + file.size()
     if before is not None:
         body += 12 + before.size()

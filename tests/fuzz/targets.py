@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.fuzz import http_targets, peer_target, storage_targets, wire_targets
+from tests.fuzz import http_targets, peer_target, shortcut_target, storage_targets, wire_targets
 from tests.fuzz.target import Target
 
 TARGETS: tuple[Target, ...] = (
@@ -10,6 +10,7 @@ TARGETS: tuple[Target, ...] = (
     *peer_target.TARGETS,
     *storage_targets.TARGETS,
     *http_targets.TARGETS,
+    *shortcut_target.TARGETS,
 )
 #: By name; a socket or a disk takes its time, a parser none.
 SHARES = {
@@ -24,6 +25,7 @@ SHARES = {
     "http": 7,
     "http sockets": 2,
     "http parts": 20,
+    "shortcut": 10,
 }
 assert SHARES.keys() == {target.name for target in TARGETS}
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from kvstore import apply, wire
 from kvstore.http.connection import Parser
 from kvstore.http.v2 import auth_bodies
+from kvstore.http.v2.parameters import KeyRequest
 from kvstore.storage import replay, scan, snapshot_file
 from kvstore.transport import PeerTransport
 from tests.fuzz import http_targets, run
@@ -23,6 +24,7 @@ from tests.fuzz.mutate import LONGEST, mutated
 from tests.fuzz.run import Finding, examine, fuzz
 from tests.fuzz.target import Target
 from tests.fuzz.targets import TARGETS
+from tests.http import general
 
 BY_NAME = {target.name: target for target in TARGETS}
 ENOUGH = 3_000  # inputs for each planted bug
@@ -72,6 +74,7 @@ PLANTED: dict[str, tuple[object, str, object]] = {
     "http": (Parser, "release", lambda self: None),
     "http sockets": (Parser, "release", lambda self: None),
     "http parts": (auth_bodies, "BadBody", Untyped),
+    "shortcut": (general, "take", lambda rest, at, *more: (len(rest), KeyRequest("GET", b"/"))),
 }
 
 
