@@ -6,6 +6,7 @@ matter of the floors above.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any, TypeAlias
@@ -13,8 +14,8 @@ from typing import Any, TypeAlias
 from kvstore.store.errors import UnreadableSnapshot
 from kvstore.store.events import ACTIONS, Event, NodeView
 from kvstore.store.history import HISTORY_BYTES, History
-from kvstore.store.nodes import FrozenNodes
-from kvstore.store.tree import ROOT, Tree, parent_of
+from kvstore.store.nodes import FrozenNodes, packed
+from kvstore.store.tree import Tree
 
 CHUNK_ROWS = 200  # rows in one chunk: about a fifth of a millisecond of work for who reads it
 
@@ -63,7 +64,7 @@ def thaw(
     tree = Tree()
     try:
         _thaw_nodes(tree, islice(rows, node_count))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, struct.error):
         raise UnreadableSnapshot("a row that is no node's") from None
     if len(tree.nodes) != node_count:
         raise UnreadableSnapshot(f"{len(tree.nodes)} nodes instead of {node_count}")
@@ -78,24 +79,18 @@ def thaw(
 
 
 def _thaw_nodes(tree: Tree, rows: Iterator[Sequence[Any]]) -> None:
-    nodes, children = tree.nodes, tree.children
+    put = tree.nodes.put
+    directories: list[bytes] = []
     for key, value, created, modified, expiration in rows:
-        if value is None and key not in children:
-            children[key] = {}
+        if value is None:
+            directories.append(key)
         if expiration is not None:
             tree.deadlines.add(key, expiration)
-        if key != ROOT:
-            parent = parent_of(key)
-            siblings = children.get(parent)
-            if siblings is None:
-                siblings = children[parent] = {}
-            siblings[key] = None
-        # most nodes were never changed: one number instead of two equal ones
-        nodes[key] = (value, created, created if modified == created else modified, expiration)
-    for directory in children:
-        node = nodes.get(directory)
-        if node is None or node[0] is not None:
-            raise UnreadableSnapshot(f"{directory!r} has children and is no directory")
+        put(key, packed(value, created, modified, expiration))
+    try:
+        tree.find_children(directories)
+    except KeyError as problem:
+        raise UnreadableSnapshot(f"{problem.args[0]!r} has children and is no directory") from None
 
 
 def _event_row(event: Event) -> Row:

@@ -5,11 +5,15 @@ It knows keys, directories and deadlines; it knows no index of its own, no event
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from kvstore.store.deadlines import Deadlines, seconds_left
 from kvstore.store.events import NodeView
 from kvstore.store.nodes import Node, Nodes
+from kvstore.store.spread import Growing, outgrown, spread
 
 ROOT = b"/"
+_NO_CHILDREN: Growing[None] = {}
 
 _new = tuple.__new__  # a NamedTuple made this way costs half
 
@@ -32,42 +36,75 @@ class Tree:
 
     def __init__(self) -> None:
         self.nodes = Nodes()
-        self.nodes[ROOT] = (None, 0, 0, None)
-        self.children: dict[bytes, dict[bytes, None]] = {ROOT: {}}  # full keys; an entry for each directory
+        self.nodes.put(ROOT, (None, 0, 0, None))
+        self.children: Growing[Growing[None]] = {ROOT: {}}  # full keys; an entry for each directory
         self.deadlines = Deadlines()  # holds exactly the nodes with an expiration
 
     def nearest(self, key: bytes) -> bytes:
         """The deepest node that is a strict ancestor of `key`."""
         parent = parent_of(key)
-        while parent not in self.nodes:
+        while parent not in self.children and self.nodes.get(parent) is None:  # a directory most often
             parent = parent_of(parent)
         return parent
 
     def insert(self, key: bytes, node: Node) -> None:
         """Add a key that is not there; missing parents become permanent directories with the node's indices."""
-        nearest = self.nearest(key)
-        assert nearest in self.children, "a file has no children"
-        end = len(nearest) if nearest != ROOT else 0
-        parent = nearest
-        while (end := key.find(b"/", end + 1)) != -1:
-            directory = key[:end]
-            self._add(parent, directory, (None, node[2], node[2], None))
-            parent = directory
+        parent = parent_of(key)
+        if parent not in self.children:
+            self._make(parent, node[2])
         self._add(parent, key, node)
 
+    def _make(self, key: bytes, index: int) -> None:
+        parent = self.nearest(key)
+        end = len(parent) if parent != ROOT else 0
+        while parent != key:
+            end = key.find(b"/", end + 1)
+            directory = key if end == -1 else key[:end]
+            self._add(parent, directory, (None, index, index, None))
+            parent = directory
+
     def _add(self, parent: bytes, key: bytes, node: Node) -> None:
-        self.nodes[key] = node
-        self.children[parent][key] = None
+        self._add_child(parent, key)  # KeyError for a file, which has no children
+        self.nodes.put(key, node)
         if node[0] is None:
-            self.children[key] = {}
+            self._add_directory(key)
         if node[3] is not None:
             self.deadlines.add(key, node[3])
 
+    def _add_child(self, parent: bytes, key: bytes) -> None:
+        siblings = self.children[parent]
+        siblings[key] = None
+        if outgrown(siblings):
+            self.children[parent] = spread(siblings)
+
+    def _add_directory(self, key: bytes) -> None:
+        self.children[key] = {}
+        if outgrown(self.children):
+            self.children = spread(self.children)
+
+    def find_children(self, directories: Iterable[bytes]) -> None:
+        """Puts `children` together anew, for nodes that were put one by one; `directories` are those among them.
+
+        In the order of the nodes, not as they come: that is quicker, for keys of one directory come from everywhere.
+        Raises KeyError where the parent of a node is no directory.
+        """
+        members: dict[bytes, list[bytes]] = {directory: [] for directory in directories}
+        for key in self.nodes:
+            if key != ROOT:
+                members[parent_of(key)].append(key)
+        found: dict[bytes, Growing[None]] = {}
+        for directory, keys in members.items():
+            children: dict[bytes, None] = dict.fromkeys(keys)
+            found[directory] = spread(children) if outgrown(children) else children
+        if ROOT not in found:
+            raise KeyError(ROOT)
+        self.children = spread(found) if outgrown(found) else found
+
     def replace(self, key: bytes, old: Node, node: Node) -> None:
         """Put `node` where `old` is. A directory stays one; a file may become an empty directory."""
-        self.nodes[key] = node
-        if node[0] is None:
-            self.children.setdefault(key, {})
+        self.nodes.put(key, node)
+        if node[0] is None and old[0] is not None:
+            self._add_directory(key)
         if old[3] is not None:
             self.deadlines.remove(key, old[3])
         if node[3] is not None:
@@ -81,7 +118,7 @@ class Tree:
             expiration = self.nodes.pop(gone)[3]
             if expiration is not None:
                 self.deadlines.remove(gone, expiration)
-            removed.extend(self.children.pop(gone, ()))
+            removed.extend(self.children.pop(gone, _NO_CHILDREN))
         return removed
 
     def listing(self, key: bytes, recursive: bool, sort: bool, now: int) -> NodeView:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tracemalloc
 from typing import Any
 
+import msgpack
 import pytest
 
 from kvstore.store.errors import HistoryCleared, UnreadableSnapshot
@@ -166,9 +168,33 @@ def test_rows_that_are_no_store_are_refused() -> None:
         [complete[:-1]],
         [complete, [complete[-1]]],
         [complete[:1], [row for row in complete[1:] if row[0] != b"/a"]],
+        nodes((b"/", None, 0, 0, None), (b"/f", b"a file", 1, 1, None), (b"/f/g", b"v", 1, 1, None)),
+        nodes((b"/", b"a file", 0, 0, None)),
+        nodes((b"/f", b"v", 1, 1, None)),
+        nodes((b"/", None, 0, 0, None), (b"/f", b"v", -1, -1, None)),
+        nodes((b"/", None, 0, 0, None), (b"/f", 5, 1, 1, None)),
+        nodes((b"/", None, 0, 0, None), (b"/f", b"v", 1, 1)),
     ):
         with pytest.raises(UnreadableSnapshot):
             Store.restore(damaged, LIMIT)
+
+
+def nodes(*rows: tuple[Any, ...]) -> list[list[tuple[Any, ...]]]:
+    return [[(0, len(rows), 0)], list(rows)]
+
+
+def test_a_restored_key_takes_little_memory() -> None:
+    """The key, its index and value as one, and its places among the nodes and in its directory."""
+    store = Store(LIMIT)
+    count = 10_000
+    run(store, *(put(b"/small/%d/%d" % divmod(number, 1_000), b"v" * 100) for number in range(count)))
+    chunks = [msgpack.packb(chunk) for chunk in store.freeze().chunks()]
+    tracemalloc.start()
+    restored = Store.restore((msgpack.unpackb(chunk, use_list=False) for chunk in chunks), LIMIT)
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert restored.index == count
+    assert taken / count < 300
 
 
 # --- adopting ---------------------------------------------------------------------------------------------------
