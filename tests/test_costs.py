@@ -38,12 +38,15 @@ LARGE_BYTES = 32 << 10
 
 #: Calls a request.
 CALLS = {"PUT": 448.0, "GET": 82.0, "64 PUTs": 129.0, "64 GETs": 64.0, "64 quorum GETs": 111.0}
+#: Calls for each long poll of one key that a write ends: the delivery, and that its connection may go on.
+WATCHER_CALLS = 14.0
 #: Bytes at a time for each byte of the value. One copy more is too many.
 COPIES = {"PUT": 12.6, "GET": 2.7}
 
 
 class Costs(NamedTuple):
     calls: dict[str, float]
+    watcher_calls: float
     copies: dict[str, float]
 
 
@@ -61,7 +64,7 @@ class Wire(asyncio.Transport):
         self._protocol.data_received(octets)
 
     def write(self, octets: bytes | bytearray | memoryview) -> None:
-        self._answered(bytes(octets[:12]))
+        self._answered(bytes(octets[:14]))
 
     def writelines(self, pieces: Iterable[bytes | bytearray | memoryview]) -> None:
         self.write(b"".join(pieces))
@@ -95,14 +98,17 @@ class Bench:
 
     async def ask(self, requests: list[bytes]) -> None:
         """Each request on a wire of its own, all in this turn; returns a turn after the last answer."""
-        self._answers.clear()
-        self._wanted = len(requests)
-        self._all_are_here = self._loop.create_future()
+        self._expect(len(requests))
         for wire, octets in zip(self.wires, requests, strict=False):
             wire.feed(octets)
         await self._all_are_here
         await asyncio.sleep(0)
-        assert all(begin in (b"HTTP/1.1 200", b"HTTP/1.1 201") for begin in self._answers), self._answers
+        assert all(begin.startswith(b"HTTP/1.1 20") for begin in self._answers), self._answers
+
+    def _expect(self, answers: int) -> None:
+        self._answers.clear()
+        self._wanted = answers
+        self._all_are_here = self._loop.create_future()
 
     async def calls(self, requests: list[bytes], count: Calls) -> float:
         """For each request."""
@@ -113,6 +119,23 @@ class Bench:
             if turn >= WARM_UP:
                 least = min(least, count.total)
         return least / len(requests)
+
+    async def watcher_calls(self, write: bytes, look: bytes, count: Calls) -> float:
+        """For each of the long polls that `write` ends, in one send each; what the write costs is among them."""
+        *watchers, writer = self.wires
+        least = float("inf")
+        for turn in range(WARM_UP + REPETITIONS):
+            await self.ask([look] * len(watchers))
+            self._expect(len(self.wires))
+            with count:
+                writer.feed(write)
+                await self._all_are_here
+                await asyncio.sleep(0)
+            kinds = Counter(b'{"action' in begin for begin in self._answers)
+            assert kinds == {True: len(watchers), False: 1}, self._answers
+            if turn >= WARM_UP:
+                least = min(least, count.total)
+        return least / len(watchers)
 
     async def copies(self, request: bytes) -> float:
         """Of a value of LARGE_BYTES, at a time."""
@@ -185,8 +208,9 @@ async def measured(bench: Bench, count: Calls) -> Costs:
         "64 quorum GETs": quorum_gets,
     }
     calls = {name: await bench.calls(requests, count) for name, requests in batches.items()}
+    watcher_calls = await bench.watcher_calls(puts[0], get(0, b"?wait=true"), count)
     large = put(0, b"v" * LARGE_BYTES)
-    return Costs(calls, {"PUT": await bench.copies(large), "GET": await bench.copies(get(0))})
+    return Costs(calls, watcher_calls, {"PUT": await bench.copies(large), "GET": await bench.copies(get(0))})
 
 
 @pytest.fixture(scope="module")
@@ -243,6 +267,10 @@ def costs(tmp_path_factory: pytest.TempPathFactory) -> Costs:
 @pytest.mark.parametrize("what", CALLS)
 def test_a_request_takes_no_more_calls_than_it_did(costs: Costs, what: str) -> None:
     assert costs.calls[what] <= CALLS[what]
+
+
+def test_a_delivery_takes_no_more_calls_and_sends_than_it_did(costs: Costs) -> None:
+    assert costs.watcher_calls <= WATCHER_CALLS
 
 
 @pytest.mark.parametrize("what", COPIES)

@@ -28,6 +28,7 @@ from kvstore.http.reply import (
     Manner,
     chunk,
     compose_stream_head,
+    last_piece,
     refusal,
 )
 from kvstore.http.request import BodyError
@@ -347,10 +348,13 @@ class WatchReply:
         if self._connection.transport is not None:
             self._connection.transport.write(chunk(piece) if self._is_chunked else piece)
 
-    def end(self) -> None:
+    def end(self, last: bytes = b"") -> None:
         assert self._connection is not None
-        if self._connection.transport is not None and self._is_chunked:
-            self._connection.transport.write(LAST_CHUNK)
+        if self._connection.transport is not None:
+            if self._is_chunked:
+                self._connection.transport.write(last_piece(last) if last else LAST_CHUNK)
+            elif last:
+                self._connection.transport.write(last)
         self._release()
 
     def abort(self) -> None:

@@ -25,7 +25,7 @@ from kvstore.http.guard import Permit, Scope
 from kvstore.http.heads import LINE
 from kvstore.http.lane import EXPRESS_BYTES, Lane
 from kvstore.http.load import drop
-from kvstore.http.reply import LAST_CHUNK, Answer, chunk, compose, compose_stream_head, refusal
+from kvstore.http.reply import LAST_CHUNK, Answer, chunk, compose, compose_stream_head, last_piece, refusal
 from kvstore.http.v2.keys import answer_failure, answer_of, list_or_read, operation_of, watch
 from kvstore.http.v2.parameters import PREFIX, KeyRequest, parse_key_request
 from kvstore.http.v2.watches import Watch
@@ -358,10 +358,10 @@ class Express(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(chunk(piece))
 
-    def end(self) -> None:
+    def end(self, last: bytes = b"") -> None:
         """The connection may live on, but not before the driver's turn is over."""
         if self._transport is not None:
-            self._transport.write(LAST_CHUNK)
+            self._transport.write(last_piece(last) if last else LAST_CHUNK)
         self._watch = None
         self._lane.ended(self)
 
@@ -375,7 +375,7 @@ class Express(asyncio.Protocol):
         self._asked = None
         if self._lane.is_closing:
             self._close()
-        else:
+        elif self._rest or self._is_half_closed:
             self._serve()
 
     # --- the end --------------------------------------------------------------------------------------------------

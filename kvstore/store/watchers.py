@@ -96,9 +96,10 @@ class Watchers:
                 self._wake(bucket, event)
 
     def _wake(self, bucket: dict[Watcher, None], event: Event) -> None:
+        index = event.index
         for watcher in list(bucket):
             # a delivery may have cancelled a later one
-            if watcher.since <= event.index and watcher.is_waiting:
+            if watcher.since <= index and watcher._bucket is bucket:
                 if not watcher.stream:
                     self.remove(watcher)
                 watcher.deliver(event)

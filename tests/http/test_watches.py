@@ -29,7 +29,9 @@ class FakeSink:
     def send(self, piece: bytes) -> None:
         self.sent.append(piece)
 
-    def end(self) -> None:
+    def end(self, last: bytes = b"") -> None:
+        if last:
+            self.send(last)
         self.is_ended = True
 
     def abort(self) -> None:

@@ -27,8 +27,8 @@ class Sink(Protocol):
 
     def send(self, piece: bytes) -> None: ...
 
-    def end(self) -> None:
-        """The body is complete; the connection may live on."""
+    def end(self, last: bytes = b"") -> None:
+        """The body is complete, with `last` as its last piece if there is one; the connection may live on."""
 
     def abort(self) -> None:
         """Drop the connection and whatever was still to be written."""
@@ -104,10 +104,11 @@ class Watch:
         """The store's callback. None: the store cannot tell what happened, the body ends."""
         if self._is_over:
             return
+        sink = self._sink
         if event is not None and self._filter is not None and not self._filter.shows(event):
             self._pass_over(event)
-        elif self._sink is not None and not self._backlog and not self._sink.is_stalled:
-            self._write(event)
+        elif sink is not None and not self._backlog and not sink.is_stalled:
+            self._write(sink, event)
         elif self._backlog is None:
             self._backlog = deque((event,))
         elif len(self._backlog) < self._limit:
@@ -118,7 +119,7 @@ class Watch:
     def flush(self) -> None:
         """The client reads again: write what has waited."""
         while self._backlog and self._sink is not None and not self._sink.is_stalled:
-            self._write(self._backlog.popleft())
+            self._write(self._sink, self._backlog.popleft())
 
     def finish(self) -> None:
         """End the body: the server stops."""
@@ -131,18 +132,23 @@ class Watch:
 
     def cancel(self) -> None:
         """The client is gone. Idempotent."""
-        self._is_over = True
-        self._backlog = None
         if self._watcher is not None:
             self._watcher.cancel()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._is_over = True
+        self._backlog = None
         self._watcher = self._sink = None  # they know us, too: only the collector of cycles could part us later
 
-    def _write(self, event: Event | None) -> None:
-        assert self._sink is not None
-        if event is not None:
-            self._sink.send(encode_once(event))
-        if event is None or not self._stream:
+    def _write(self, sink: Sink, event: Event | None) -> None:
+        if event is None:
             self.finish()
+        elif self._stream:
+            sink.send(encode_once(event))
+        else:
+            self._let_go()  # the store has done so: it delivers a poll one event
+            sink.end(encode_once(event))
 
     def _pass_over(self, event: Event) -> None:
         """An event that this client may not see: a look back goes on behind it, a poll has to ask again."""
