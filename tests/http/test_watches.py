@@ -10,6 +10,7 @@ import struct
 import pytest
 
 from kvstore.http.app import Http, Settings
+from kvstore.http.reply import LAST_CHUNK, chunk, last_piece
 from kvstore.http.v2.watches import Watch
 from kvstore.limits import Limits
 from kvstore.store.operations import Delete, Set
@@ -102,6 +103,16 @@ class TestBacklog:
         assert sink.is_ended
         assert store.watcher_count == 0
 
+    def test_a_long_poll_that_had_to_wait_ends_after_one_event_too(self, store: Store, sink: FakeSink) -> None:
+        watch = self.start(store, stream=False)
+        watch.attach(sink)
+        sink.is_stalled = True
+        self.write(store, 1, 2)
+        assert (sink.sent, sink.is_ended) == ([], False)
+        sink.is_stalled = False
+        watch.flush()
+        assert (sink.values, sink.is_ended) == ([1], True)
+
     def test_a_lost_watch_ends_its_body(self, store: Store, sink: FakeSink) -> None:
         watch = self.start(store)
         watch.attach(sink)
@@ -118,6 +129,15 @@ class TestBacklog:
         assert store.watcher_count == 0
         assert sink.sent == []
         assert not sink.is_ended
+
+
+def test_who_hears_the_same_shares_the_bytes_and_nobody_else_does() -> None:
+    first, second = b"first\n", b"second\n"
+    shared = last_piece(first)
+    assert shared == chunk(first) + LAST_CHUNK == b"6\r\nfirst\n\r\n0\r\n\r\n"
+    assert last_piece(first) is shared
+    assert last_piece(second) == chunk(second) + LAST_CHUNK
+    assert last_piece(first) == shared
 
 
 @pytest.fixture
