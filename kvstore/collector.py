@@ -9,7 +9,9 @@ server.
 
 from __future__ import annotations
 
+import contextlib
 import gc
+from collections.abc import Iterator
 
 #: So many more objects than before start a collection of the young ones: a tenth of a millisecond.
 YOUNG_OBJECTS = 1_000
@@ -20,6 +22,16 @@ LATEST_SECONDS = 3600.0
 YOUNG_COLLECTIONS = 3_000
 
 _NEVER = 1 << 30
+
+
+@contextlib.contextmanager
+def no_collections() -> Iterator[None]:
+    """While a great many objects are made that stay and hold no cycles."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 class Collector:

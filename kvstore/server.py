@@ -23,7 +23,7 @@ import uvloop
 from kvstore import bootstrap, logs
 from kvstore.auth import Auth
 from kvstore.bootstrap import Opened, StartError
-from kvstore.collector import Collector
+from kvstore.collector import Collector, no_collections
 from kvstore.disk import NodeDisk
 from kvstore.exposure import open_doors
 from kvstore.http.app import Http
@@ -97,7 +97,7 @@ class Server:
     def __init__(self, settings: Settings, opened: Opened, tls: Sides | None = None) -> None:
         self._settings = settings
         self._tls = tls or Sides()
-        self._opened = opened
+        self._opened = opened._replace(entries=())
         self._loop = asyncio.get_running_loop()
         self.stopping: asyncio.Future[str | None] = self._loop.create_future()  # None, or why it must stop
         self._flush_scheduled = False
@@ -500,7 +500,8 @@ async def _serve(settings: Settings, started: Callable[[Server], None] | None) -
     with contextlib.closing(folder):
         try:
             tls = open_sides(settings, settings.data_dir / "tls")
-            opened = bootstrap.open_member(settings, files, folder, tls.peer)
+            with no_collections():
+                opened = bootstrap.open_member(settings, files, folder, tls.peer)
         except (TlsError, StartError, StorageError, OSError) as problem:
             return _refuse(problem)
         log.info(
@@ -511,13 +512,12 @@ async def _serve(settings: Settings, started: Callable[[Server], None] | None) -
             cluster=f"{opened.identity.cluster_id:x}",
             data_dir=settings.data_dir,
         )
-        return await _serve_opened(settings, opened, tls, started)
+        server = Server(settings, opened, tls)
+        del opened  # the log alone holds its entries now, and forgets them in time
+        return await _serve_until_stopped(server, started)
 
 
-async def _serve_opened(
-    settings: Settings, opened: Opened, tls: Sides, started: Callable[[Server], None] | None
-) -> int:
-    server = Server(settings, opened, tls)
+async def _serve_until_stopped(server: Server, started: Callable[[Server], None] | None) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.terminate)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from kvstore.collector import LATEST_SECONDS, QUIET_SECONDS, Collector
+from kvstore.collector import LATEST_SECONDS, QUIET_SECONDS, Collector, no_collections
 
 
 class Cycle:
@@ -54,3 +54,12 @@ def test_young_cycles_go_by_themselves_and_older_objects_are_left_alone(collecto
     assert gone() is None
     assert after[0]["collections"] > before[0]["collections"]
     assert [after[at]["collections"] for at in (1, 2)] == [before[at]["collections"] for at in (1, 2)]
+
+
+def test_nothing_is_collected_while_a_great_many_objects_are_made() -> None:
+    with no_collections():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    with pytest.raises(KeyError), no_collections():
+        raise KeyError
+    assert gc.isenabled()

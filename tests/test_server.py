@@ -19,7 +19,7 @@ from kvstore.settings import Settings
 from kvstore.storage.files import OSFiles
 from kvstore.storage.folder import DataFolder
 from kvstored.settings import gather
-from tests.cluster import environment, free_ports
+from tests.cluster import ROOT, environment, free_ports
 
 SECONDS = 10.0
 ADDRESS = "127.0.0.1"
@@ -91,3 +91,38 @@ def test_cryptography_is_loaded_only_for_tls() -> None:
     """It costs a start 50 ms."""
     look = "import sys, kvstore.server; sys.exit('cryptography' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", look], env=environment(), check=False).returncode == 0
+
+
+HOLDERS = """
+import sys
+from pathlib import Path
+from kvstore.server import run
+from kvstore.store.operations import Set
+from tests.test_server import alone
+
+holders = []
+
+def started(server):
+    entries = server.node.raft.log.slice(2, 10, 1 << 20)
+    holders.append([sys.getrefcount(entry) for entry in entries])
+    written = server.execute(Set(b"/k", b"v", False, None, False))
+    written.add_done_callback(lambda _: server.terminate())
+
+settings = alone(Path(sys.argv[1]))
+statuses = [run(settings, started) for _ in range(2)]
+print(statuses, min(holders[1]), max(holders[1]))
+"""
+
+
+def test_only_the_log_holds_what_was_read_back_of_it(tmp_path: Path) -> None:
+    """The log, and here the slice of it, the loop over that and the question itself."""
+    done = subprocess.run(
+        [sys.executable, "-c", HOLDERS, str(tmp_path)],
+        env=environment(),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=SECONDS,
+    )
+    assert done.stdout.splitlines()[-1:] == ["[0, 0] 4 4"], done.stderr

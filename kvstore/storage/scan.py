@@ -84,7 +84,7 @@ def scan(files: Files, folder: str, name: SegmentName) -> Scan:
     watermark, notes = _watermark(path, content)
     buffer = memoryview(content)
     records, end, chain, following = _records(path, buffer, birth.chain)
-    filled = max(end, len(content.rstrip(b"\0")))
+    filled = end + len(content[end:].rstrip(b"\0"))
     return Scan(path, birth, watermark, records, end, chain, following, filled, buffer, notes)
 
 
