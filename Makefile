@@ -12,7 +12,7 @@ help:  ## list the targets
 	@echo "  ARGS=... is handed on: make run ARGS='--log-level debug', make test ARGS='-k watch'"
 
 # The constraints hold for the build as well, which pip does apart from the installation.
-$(READY): pyproject.toml constraints.txt $(wildcard kvstore/*/*.pyx)
+$(READY): pyproject.toml constraints.txt $(wildcard kvstore/*.pyx kvstore/*/*.pyx)
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is not installed (Debian: apt-get install python3 python3-venv)"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) -V); choose another one: make PYTHON=python3.11"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "make: $(PYTHON) cannot make virtual environments (Debian: apt-get install python3-venv)"; exit 1; }
@@ -66,5 +66,5 @@ bench: $(READY)  ## ours and etcd side by side, half an hour; two minutes: ARGS=
 	@exec $(BIN)/python -m benchmarks $(ARGS)
 
 clean:  ## remove what was made, and the data of `make run` and `make cluster`
-	@rm -rf $(VENV) .clients run build $(patsubst %.pyx,%.c,$(wildcard kvstore/*/*.pyx)) $(patsubst %.pyx,%.*.so,$(wildcard kvstore/*/*.pyx)) dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) .clients run build $(patsubst %.pyx,%.c,$(wildcard kvstore/*.pyx kvstore/*/*.pyx)) $(patsubst %.pyx,%.*.so,$(wildcard kvstore/*.pyx kvstore/*/*.pyx)) dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -10,9 +10,10 @@ unexpected is a `WireError`. Integers are unsigned 64-bit. It knows nothing of s
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from itertools import product
-from typing import Any, NamedTuple, TypeAlias, cast, get_type_hints
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast, get_type_hints
 
 import msgpack
 
@@ -36,7 +37,15 @@ from kvstore.raft.types import (
     VoteRequest,
     VoteResponse,
 )
-from kvstore.store.operations import OPERATIONS, Operation
+from kvstore.store.operations import OPERATIONS, Operation, Set
+
+if TYPE_CHECKING or not os.environ.get("KVSTORE_PURE"):
+    try:
+        from kvstore import native
+    except ImportError:
+        native = None  # type: ignore[assignment]
+else:
+    native = None
 
 #: Version of everything a member says to another one; members of different versions refuse each other.
 PEER_VERSION = 1
@@ -47,6 +56,23 @@ MAX_FRAME_BYTES = 64 << 20
 #: What is longer is walked over before anything is made of it: each array that is announced takes its memory at once,
 #: also where its items never follow, and arrays within arrays multiply.
 LONGEST_UNWALKED = 512
+
+
+def _unpack_append(frame: bytes) -> AppendRequest | None:
+    """A shortcut: the whole message, checked, or None, and then it is to be looked at closely."""
+    return None
+
+
+def _unpack_set(payload: bytes, at: int) -> tuple[int, Set] | None:
+    """A shortcut, like `_unpack_append`: request and command that stand at `at`."""
+    return None
+
+
+has_shortcuts = native is not None
+if native is not None:
+    _unpack_append, _unpack_set = native.unpack_append, native.unpack_set
+
+_new = tuple.__new__  # a NamedTuple made this way costs half, and each entry makes one
 
 
 class WireError(Exception):
@@ -450,12 +476,15 @@ def time_of(payload: bytes) -> int:
 
 def unpack_command(payload: bytes) -> Logged:
     """A COMMAND payload as `stamp` made it. Raises WireError."""
-    return Logged(time_of(payload), *_unpack_command(payload[TIME_BYTES:]))
+    return _new(Logged, (time_of(payload), *_unpack_command(payload, TIME_BYTES)))
 
 
-def _unpack_command(command: bytes) -> tuple[int, Command]:
+def _unpack_command(payload: bytes, at: int) -> tuple[int, Command]:
     """Request and command, as `pack_command` made it."""
-    fields = unpack(command)
+    usual = _unpack_set(payload, at)
+    if usual is not None:
+        return usual
+    fields = unpack(payload[at:])
     if type(fields) is not tuple or len(fields) < 2:
         raise _refuse("a command", fields)
     return check_number(fields[1]), _by_tag(_COMMAND_CHECKS, fields[0])(fields[2:])
@@ -469,7 +498,7 @@ def _check_proposal(kind: int, payload: bytes) -> None:
         return
     if kind != EntryKind.COMMAND:
         raise _refuse("a known kind of entry", kind)
-    _, command = _unpack_command(payload)
+    _, command = _unpack_command(payload, 0)
     if type(command) is Guarded:
         command = command.command
     if type(command) in _KEYED:
@@ -511,6 +540,9 @@ class MessagePacker:
 
 def unpack_message(frame: bytes) -> PeerMessage:
     """The inverse of `MessagePacker.pack`. Raises WireError."""
+    usual = _unpack_append(frame)
+    if usual is not None:
+        return usual
     unpacker = msgpack.Unpacker(use_list=False, object_hook=_refuse_map, max_buffer_size=len(frame) or 1)
     try:
         if len(frame) > LONGEST_UNWALKED:

@@ -129,6 +129,63 @@ def test_a_bent_message_is_a_wire_error_or_another_message(message: PeerMessage,
         assert type(back) in MESSAGE_KINDS
 
 
+# --- the compiled shortcuts ---------------------------------------------------------------------------------------
+
+compiled = pytest.mark.skipif(
+    not wire.has_shortcuts, reason="not in use: KVSTORE_PURE is set, or there was no compiler (Debian: gcc python3-dev)"
+)
+
+
+def outcome(read: Callable[[], object]) -> object:
+    try:
+        value = read()
+    except WireError:
+        return WireError
+    return value, type(value), [type(item) for item in value] if isinstance(value, tuple) else None
+
+
+def without_shortcuts(read: Callable[[], object]) -> object:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wire, "_unpack_append", lambda frame: None)
+        patch.setattr(wire, "_unpack_set", lambda payload, at: None)
+        return outcome(read)
+
+
+def bent(octets: bytes, data: st.DataObject) -> bytes:
+    """As it is, cut, longer, or with a byte that is another."""
+    at = data.draw(st.integers(0, len(octets)))
+    other = data.draw(st.sampled_from([b"", b"\x00", b"\x90", b"\xc0", b"\xc3", b"\xc4", b"\xcf", b"\xdd", b"\xff"]))
+    return data.draw(st.sampled_from([octets, octets[:at], octets + other, octets[:at] + other + octets[at + 1 :]]))
+
+
+@compiled
+@given(APPENDS | st.builds(AppendRequest, *[NUMBERS] * 5, st.lists(ENTRIES, max_size=3).map(tuple), NUMBERS), st.data())
+def test_an_append_is_read_as_without_the_shortcut(message: AppendRequest, data: st.DataObject) -> None:
+    kind = data.draw(st.integers(0, 3))
+    odd = message._replace(entries=tuple([entry._replace(kind=kind) for entry in message.entries]))
+    frame = bent(MessagePacker().pack(odd), data)
+    assert outcome(lambda: wire.unpack_message(frame)) == without_shortcuts(lambda: wire.unpack_message(frame))
+
+
+@compiled
+@given(packed(COMMANDS), st.data())
+def test_a_command_is_read_as_without_the_shortcut(command: bytes, data: st.DataObject) -> None:
+    payload = bent(bytes(wire.TIME_BYTES) + command, data)
+    assert outcome(lambda: wire.unpack_command(payload)) == without_shortcuts(lambda: wire.unpack_command(payload))
+
+
+@compiled
+@given(APPENDS, packed(values_of(Set)))
+def test_what_is_usual_takes_the_shortcut(message: AppendRequest, command: bytes) -> None:
+    assert wire._unpack_append(MessagePacker().pack(message)) == message
+    assert wire._unpack_set(command, 0) == without_time(command)
+
+
+def without_time(command: bytes) -> tuple[int, wire.Command]:
+    _, request, unpacked = wire.unpack_command(bytes(wire.TIME_BYTES) + command)
+    return request, unpacked
+
+
 @given(st.binary(max_size=200))
 def test_noise_is_a_wire_error(noise: bytes) -> None:
     for read in (wire.unpack_command, wire.unpack_change):
