@@ -24,6 +24,7 @@ try:
     from kvstore.storage.native import Committer as NativeCommitter
 except ImportError:
     NativeCommitter = None  # type: ignore[assignment,misc]
+is_compiled = NativeCommitter is not None
 
 T = TypeVar("T")
 

@@ -141,7 +141,7 @@ def take(
     body += 4
     length = head[0]
     if length:
-        if not has_body or not head[1] or length < 0 or length > max_body or length > end - body:
+        if not has_body or not head[1] or length > max_body or length > end - body:
             return None
         value = _value(body, length)
         if value is None:

@@ -129,14 +129,15 @@ BODIES = st.one_of(
 @st.composite
 def whole_requests(draw: st.DrawFn) -> bytes:
     """Plain, or plain but for one part."""
-    odd = draw(st.sampled_from(["none", "none", "length", *PARTS]))
+    odd = draw(st.sampled_from(["none", "none", "length", "form", "body", *PARTS]))
     part = {name: draw(st.sampled_from(others) if name == odd else usual) for name, (usual, others) in PARTS.items()}
     body, end = b"", ""
-    if part["method"] in ("PUT", "POST"):
+    if (part["method"] in ("PUT", "POST")) != (odd == "body"):
         part["query"] = part["query"] if odd == "query" else ""
         body = draw(BODIES)
         length = len(body) + (draw(st.sampled_from([-1, 1, 2**20, 10**8])) if odd == "length" else 0)
-        end = f"{FORM}\r\nContent-Length: {length}\r\n"
+        form = "" if odd == "form" else f"{FORM}\r\n"
+        end = f"{form}Content-Length: {length}\r\n"
     line = "{method} /v2/keys{path}{query}{version}\r\nHost: x\r\n{lines}".format(**part)
     return f"{line}{end}\r\n".encode() + body
 
