@@ -300,6 +300,13 @@ def test_the_plainest_answers_are_composed(event: Event) -> None:
         assert composed == event_by_functions(fitting, 2**64 - 1, 2**64 - 1)
 
 
+@pytest.mark.parametrize("octet", range(256))
+def test_each_byte_in_a_key_and_a_value(octet: int) -> None:
+    one = bytes((octet,))
+    for view in (FILE._replace(key=b"/a" + one), FILE._replace(value=one), FILE._replace(value=b"a" + one + b"b")):
+        assert view_by_shortcut(view, 1, 1, 1) == view_by_functions(view, 1, 1, 1)
+
+
 @given(st.sampled_from(ACTIONS), FILES, FILES | st.none(), FITTING, FITTING, FITTING)
 @settings(max_examples=500)
 def test_every_write_of_a_file_for_ever_is_composed_as_the_general_functions_do(
@@ -329,6 +336,9 @@ def test_every_read_of_a_file_for_ever_is_composed_as_the_general_functions_do(
 @example("expire", FILE._replace(value=None), FILE._replace(expiration=1, ttl=-1), 1, 1, 1)
 @example("set", FILE, FILE._replace(created=2**64), 1, 1, 1)
 @example("set", FILE._replace(modified=-1), None, 1, 1, 1)
+@example("set", FILE._replace(created=0), FILE, 1, 1, 1)
+@example("set", FILE._replace(nodes=(FILE,)), FILE, 1, 1, 1)
+@example("set", FILE._replace(nodes=()), FILE._replace(is_dir=True), 1, 1, 1)
 def test_any_answer_is_left_alone_or_composed_as_the_general_functions_do(
     action: str, view: NodeView, previous: NodeView | None, index: int, raft_index: int, raft_term: int
 ) -> None:
