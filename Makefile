@@ -20,7 +20,7 @@ $(READY): pyproject.toml constraints.txt $(CYTHON)
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "make: $(PYTHON) cannot make virtual environments (Debian: apt-get install python3-venv)"; exit 1; }
 	@test -x $(BIN)/pip || { echo "making $(VENV) ..."; $(PYTHON) -m venv --clear $(VENV); }
 	@echo "installing kvstore and its dependencies ..."
-	@rm -f $(CYTHON:.pyx=.*.so)
+	@rm -rf build $(CYTHON:.pyx=.*.so)
 	@PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@for source in $(CYTHON:.pyx=); do ls $$source.*.so >/dev/null 2>&1 || missing=1; done; test -z "$$missing" || \
 		echo "make: no C compiler, or none that works, so kvstored runs without its compiled parts, slower (Debian: apt-get install gcc python3-dev; then make -B $@)"

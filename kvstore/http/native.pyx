@@ -92,7 +92,7 @@ def take(
     cdef Py_ssize_t length
     cdef tuple known, tail = _DEFAULTS
     cdef bytes value = _NOTHING
-    if at < 0 or at > size or size - at < 32:  # no request is shorter, and what is compared first lies within
+    if at < 0 or size - at < 32:  # no request is shorter, and what is compared first lies within
         return None
     if memcmp(here, b"GET ", 4) == 0:
         method = "GET"

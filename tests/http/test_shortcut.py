@@ -235,9 +235,10 @@ def test_a_query_of_another_shape_is_refused(wrong: Any) -> None:
 def test_nothing_is_held_and_nothing_given_up_too_often() -> None:
     rest = PLAIN["PUT"]
     heads, tail = heads_in(rest), DEFAULTS
-    query: tuple[object, ...] = (*DEFAULTS[:-1], object())
+    last = object()
+    query: tuple[object, ...] = (*DEFAULTS[:-1], last)
     looked = request("GET /v2/keys/a?x=1")
-    counted = (KeyRequest, tail, query, rest, looked, NodeView, *PLAIN_EVENTS)
+    counted = (KeyRequest, tail, query, last, rest, looked, NodeView, *PLAIN_EVENTS)
 
     def references() -> list[int]:
         gc.collect()
