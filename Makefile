@@ -22,7 +22,7 @@ $(READY): pyproject.toml constraints.txt $(CYTHON)
 	@echo "installing kvstore and its dependencies ..."
 	@rm -rf build $(CYTHON:.pyx=.*.so)
 	@PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
-	@for source in $(CYTHON:.pyx=); do ls $$source.*.so >/dev/null 2>&1 || missing=1; done; test -z "$$missing" || \
+	@missing=; for source in $(CYTHON:.pyx=); do ls $$source.*.so >/dev/null 2>&1 || missing=1; done; test -z "$$missing" || \
 		echo "make: no C compiler, or none that works, so kvstored runs without its compiled parts, slower (Debian: apt-get install gcc python3-dev; then make -B $@)"
 	@touch $@
 

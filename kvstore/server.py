@@ -20,7 +20,7 @@ from typing import Any
 
 import uvloop
 
-from kvstore import bootstrap, lanes, logs
+from kvstore import bootstrap, lanes, logs, wire
 from kvstore.auth import Auth
 from kvstore.bootstrap import Opened, StartError
 from kvstore.collector import Collector, no_collections
@@ -512,7 +512,7 @@ async def _serve(settings: Settings, started: Callable[[Server], None] | None) -
             member=f"{opened.identity.member_id:x}",
             cluster=f"{opened.identity.cluster_id:x}",
             data_dir=settings.data_dir,
-            compiled=lanes.is_compiled and shortcut.is_compiled,
+            compiled=wire.has_shortcuts and lanes.is_compiled and shortcut.is_compiled,
         )
         server = Server(settings, opened, tls)
         del opened  # the log alone holds its entries now, and forgets them in time
