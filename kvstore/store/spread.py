@@ -62,6 +62,11 @@ class Spread(Generic[V]):
 Growing: TypeAlias = dict[bytes, V] | Spread[V]
 
 
+def growing(items: Iterable[tuple[bytes, V]], count: int) -> Growing[V]:
+    """`count` items at once."""
+    return Spread(items) if count > ONE_DICT_KEYS else dict(items)
+
+
 def outgrown(keys: Growing[V]) -> bool:
     return type(keys) is dict and len(keys) > ONE_DICT_KEYS
 

@@ -6,11 +6,12 @@ It knows keys, directories and deadlines; it knows no index of its own, no event
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import repeat
 
 from kvstore.store.deadlines import Deadlines, seconds_left
 from kvstore.store.events import NodeView
 from kvstore.store.nodes import Node, Nodes
-from kvstore.store.spread import Growing, outgrown, spread
+from kvstore.store.spread import Growing, growing, outgrown, spread
 
 ROOT = b"/"
 _NO_CHILDREN: Growing[None] = {}
@@ -92,13 +93,10 @@ class Tree:
         for key in self.nodes:
             if key != ROOT:
                 members[parent_of(key)].append(key)
-        found: dict[bytes, Growing[None]] = {}
-        for directory, keys in members.items():
-            children: dict[bytes, None] = dict.fromkeys(keys)
-            found[directory] = spread(children) if outgrown(children) else children
-        if ROOT not in found:
+        if ROOT not in members:
             raise KeyError(ROOT)
-        self.children = spread(found) if outgrown(found) else found
+        found = ((directory, growing(zip(keys, repeat(None)), len(keys))) for directory, keys in members.items())
+        self.children = growing(found, len(members))
 
     def replace(self, key: bytes, old: Node, node: Node) -> None:
         """Put `node` where `old` is. A directory stays one; a file may become an empty directory."""
