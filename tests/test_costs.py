@@ -39,7 +39,7 @@ LARGE_BYTES = 32 << 10
 #: Calls a request.
 CALLS = {"PUT": 448.0, "GET": 82.0, "64 PUTs": 129.0, "64 GETs": 64.0, "64 quorum GETs": 111.0}
 #: Calls for each long poll of one key that a write ends: the delivery, and that its connection may go on.
-WATCHER_CALLS = 17.5
+WATCHER_CALLS = 16.5
 #: Bytes at a time for each byte of the value. One copy more is too many.
 COPIES = {"PUT": 12.6, "GET": 2.7}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from email.utils import formatdate
+from functools import lru_cache
 from typing import NamedTuple
 
 REASONS = {
@@ -145,29 +146,21 @@ def compose_stream_head(head: bytes, manner: Manner) -> bytes:
     return b"".join((_LINES[manner.http11][200], manner.cors, head, date_line(), closing, coding, b"\r\n"))
 
 
+# Ten thousand watchers that are sent the same piece share one object, also while some of them leave it unread.
+
+
+@lru_cache(maxsize=1)
 def chunk(piece: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(piece), piece)
 
 
+@lru_cache(maxsize=1)
+def last_piece(piece: bytes) -> bytes:
+    """As `chunk`, and the end of the body behind it, so that both take one send."""
+    return b"%x\r\n%s\r\n%s" % (len(piece), piece, LAST_CHUNK)
+
+
 LAST_CHUNK = b"0\r\n\r\n"
-
-
-class _LastPiece:
-    """The end of a chunked body, in one piece; the next one that ends with the very same bytes shares it."""
-
-    __slots__ = ("_chunks", "_piece")
-
-    def __init__(self) -> None:
-        self._piece = self._chunks = b""
-
-    def __call__(self, piece: bytes) -> bytes:
-        if piece is not self._piece:
-            self._piece, self._chunks = piece, chunk(piece) + LAST_CHUNK
-        return self._chunks
-
-
-#: Ten thousand watchers that one event is the last for share one object, and each takes one send.
-last_piece = _LastPiece()
 
 
 def refusal(status: int, text: bytes = b"", head: bytes = b"") -> bytes:

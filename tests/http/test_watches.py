@@ -133,6 +133,7 @@ class TestBacklog:
 
 def test_who_hears_the_same_shares_the_bytes_and_nobody_else_does() -> None:
     first, second = b"first\n", b"second\n"
+    assert chunk(first) is chunk(first)
     shared = last_piece(first)
     assert shared == chunk(first) + LAST_CHUNK == b"6\r\nfirst\n\r\n0\r\n\r\n"
     assert last_piece(first) is shared
