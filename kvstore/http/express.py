@@ -252,6 +252,7 @@ class Express(asyncio.Protocol):
     def _begin(self, asked: KeyRequest, request: bytes, written: bytes) -> None:
         """`request` are the bytes that it came as, `written` is the path behind /v2/keys."""
         lane = self._lane
+        lane.vigil.tell()
         if asked[0] != "GET":
             self._asked, self._request = asked, request
             lane.backend.propose(operation_of(asked), self._settled)

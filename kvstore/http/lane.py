@@ -21,6 +21,7 @@ from kvstore.http.v2.answers import SUCCESS_HEAD, answer_view
 from kvstore.http.v2.keys import answer_of, head_now, list_or_read
 from kvstore.http.v2.listings import Listings
 from kvstore.http.v2.parameters import KeyRequest
+from kvstore.http.vigil import Vigil
 from kvstore.proposals import Outcome
 from kvstore.store.events import Event
 
@@ -68,6 +69,7 @@ class Lane:
         self._to_look_at: deque[Express] = deque()
         self._overdue: set[Express] = set()
         self._emptied: asyncio.Event | None = None
+        self.vigil = Vigil(self._loop, lambda: backend.commands_pending)
         self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
 
     # --- requests and answers, by the shortcut where there is one ---------------------------------------------------
