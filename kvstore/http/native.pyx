@@ -85,8 +85,7 @@ def take(
     cdef Octets start = <Octets> PyBytes_AS_STRING(rest)
     cdef Py_ssize_t size = PyBytes_GET_SIZE(rest)
     cdef Octets end = start + size
-    cdef Octets here = start + at
-    cdef Octets key, key_end, query = NULL, query_end = NULL, lines, body
+    cdef Octets here, key, key_end, query = NULL, query_end = NULL, lines, body
     cdef str method
     cdef bint has_body = False
     cdef Py_ssize_t length
@@ -94,6 +93,7 @@ def take(
     cdef bytes value = _NOTHING
     if at < 0 or size - at < 32:  # no request is shorter, and what is compared first lies within
         return None
+    here = start + at
     if memcmp(here, b"GET ", 4) == 0:
         method = "GET"
         here += 4
