@@ -80,6 +80,9 @@ SWITCH_INTERVAL_SECONDS = 0.0005
 #: Between two looks whether the collector has something to do.
 COLLECT_LOOK_SECONDS = 5.0
 
+#: Whether all that can be compiled was, and is in use.
+is_compiled = wire.has_shortcuts and lanes.is_compiled and shortcut.is_compiled
+
 EXIT_OK = 0
 EXIT_FAILED = 1
 
@@ -516,7 +519,7 @@ async def _serve(settings: Settings, started: Callable[[Server], None] | None) -
             member=f"{opened.identity.member_id:x}",
             cluster=f"{opened.identity.cluster_id:x}",
             data_dir=settings.data_dir,
-            compiled=wire.has_shortcuts and lanes.is_compiled and shortcut.is_compiled,
+            compiled=is_compiled,
         )
         server = Server(settings, opened, tls)
         del opened  # the log alone holds its entries now, and forgets them in time

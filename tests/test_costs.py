@@ -5,7 +5,8 @@ nothing in between is known here. Counted are the calls that Python code makes, 
 the log, and how much memory a large value takes at a time. The least of many repetitions counts, because the clock may
 tick in any of them.
 
-The limits on calls are about 15 % above what was counted, and whoever makes a request cheaper lowers them.
+The limits on calls are about 15 % above what was counted, and whoever makes a request cheaper lowers them. Without what
+is compiled there are others; test_pure.py has them looked at.
 `make test ARGS='tests/test_costs.py -s'` shows what is counted.
 """
 
@@ -24,7 +25,7 @@ from typing import Any, NamedTuple
 import pytest
 import uvloop
 
-from kvstore.server import Server, run
+from kvstore.server import Server, is_compiled, run
 from kvstored.settings import gather
 from tests.cluster import free_ports
 from tests.system.members import until
@@ -37,11 +38,13 @@ TOGETHER = 64  # connections whose requests arrive in one turn of the loop
 LARGE_BYTES = 32 << 10
 
 #: Calls a request.
-CALLS = {"PUT": 448.0, "GET": 82.0, "64 PUTs": 129.0, "64 GETs": 64.0, "64 quorum GETs": 111.0}
+CALLS = {"PUT": 409.0, "GET": 62.0, "64 PUTs": 85.6, "64 GETs": 42.8, "64 quorum GETs": 60.2}
+PURE_CALLS = {"PUT": 486.0, "GET": 110.0, "64 PUTs": 151.0, "64 GETs": 91.1, "64 quorum GETs": 145.0}
 #: Calls for each long poll of one key that a write ends: the delivery, and that its connection may go on.
 WATCHER_CALLS = 16.5
 #: Bytes at a time for each byte of the value. One copy more is too many.
-COPIES = {"PUT": 12.6, "GET": 2.7}
+COPIES = {"PUT": 12.6, "GET": 1.6}
+PURE_COPIES = {"PUT": 12.6, "GET": 2.8}
 
 
 class Costs(NamedTuple):
@@ -269,7 +272,7 @@ def costs(tmp_path_factory: pytest.TempPathFactory) -> Costs:
 
 @pytest.mark.parametrize("what", CALLS)
 def test_a_request_takes_no_more_calls_than_it_did(costs: Costs, what: str) -> None:
-    assert costs.calls[what] <= CALLS[what]
+    assert costs.calls[what] <= (CALLS if is_compiled else PURE_CALLS)[what]
 
 
 def test_a_delivery_takes_no_more_calls_and_sends_than_it_did(costs: Costs) -> None:
@@ -278,4 +281,4 @@ def test_a_delivery_takes_no_more_calls_and_sends_than_it_did(costs: Costs) -> N
 
 @pytest.mark.parametrize("what", COPIES)
 def test_a_request_copies_its_value_no_more_often_than_it_did(costs: Costs, what: str) -> None:
-    assert costs.copies[what] <= COPIES[what]
+    assert costs.copies[what] <= (COPIES if is_compiled else PURE_COPIES)[what]
