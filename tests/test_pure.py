@@ -47,4 +47,4 @@ def test_the_switch_leaves_out_all_that_is_compiled() -> None:
 
 
 def test_all_is_the_same_without_it() -> None:
-    without_compiled("-m", "pytest", "-p", "no:cacheprovider", *(f"tests/{name}" for name in TESTS))
+    without_compiled("-m", "pytest", "-x", "-p", "no:cacheprovider", *(f"tests/{name}" for name in TESTS))
