@@ -252,7 +252,6 @@ class Express(asyncio.Protocol):
     def _begin(self, asked: KeyRequest, request: bytes, written: bytes) -> None:
         """`request` are the bytes that it came as, `written` is the path behind /v2/keys."""
         lane = self._lane
-        lane.vigil.tell()
         if asked[0] != "GET":
             self._asked, self._request = asked, request
             lane.backend.propose(operation_of(asked), self._settled)
@@ -318,6 +317,7 @@ class Express(asyncio.Protocol):
         lane = self._lane
         if isinstance(answer, bytes):
             self._transport.write(answer)
+            lane.vigil.tell()
         elif lane.is_closing or (self._is_half_closed and self._at >= len(self._rest)):
             self._transport.write(compose(answer, lane.last))
             self._close()
