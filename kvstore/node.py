@@ -99,7 +99,10 @@ class Disk(SnapshotDisk, Protocol):
 
 class Network(Protocol):
     def send(self, message: PeerMessage) -> None:
-        """Sends at the end of the turn, or drops; never blocks, never fails."""
+        """Sends with the next `flush`, or drops; never blocks, never fails."""
+
+    def flush(self) -> None:
+        """What was to be sent leaves now; also called at the end of each turn. It may call `connection_lost` back."""
 
     def members_changed(self, membership: Membership, configuration: Configuration) -> None:
         """Connections to new members are wanted, those to removed ones no longer once `configuration` is without
@@ -264,6 +267,9 @@ class Node:
         self._submit()
         self._ask_for_reads()
         self._take_refusals()
+        self._send()
+        self._start_write()
+        self._network.flush()  # neither the disk nor other members wait until all is applied here
         more = self._apply()
         self._ask_for_reads()  # those that gathered during a round that ended now
         self._send()

@@ -97,6 +97,9 @@ class Wire:
     def send(self, message: PeerMessage) -> None:
         self.sent.append(message)
 
+    def flush(self) -> None:
+        pass
+
     def members_changed(self, membership: Membership, configuration: Configuration) -> None:
         pass
 

@@ -287,6 +287,9 @@ class Life:
         if to in self._known or self._farewells.get(to, 0) > self._scheduler.now:
             self._cluster.network.send(self.machine.id, message.to, self._packer.pack(message))
 
+    def flush(self) -> None:
+        pass
+
     def members_changed(self, membership: Membership, configuration: Configuration) -> None:
         gone = membership.removed - configuration.members
         for member in self._known & gone:
