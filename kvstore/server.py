@@ -204,6 +204,10 @@ class Server:
     def now(self) -> int:
         return self.node.now()
 
+    @property
+    def commands_pending(self) -> int:
+        return self.node.proposals_pending
+
     def numbers(self) -> Numbers:
         node, raft = self.node, self.node.raft
         return Numbers(

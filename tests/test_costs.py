@@ -261,7 +261,8 @@ def costs(tmp_path_factory: pytest.TempPathFactory) -> Costs:
     interval = sys.getswitchinterval()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(uvloop.Loop, "create_server", create_and_remember)
-        patch.setattr(vigil, "AWAKE_SECONDS", 0.0)
+        for name in ("AWAKE_SECONDS", "WRITE_SECONDS"):
+            patch.setattr(vigil, name, 0.0)
         count.install()
         try:
             assert run(settings, lambda server: tasks.append(asyncio.ensure_future(measure(server)))) == 0

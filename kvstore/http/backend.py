@@ -89,6 +89,10 @@ class Backend(Protocol):
     @property
     def reconfiguration(self) -> Reconfiguration: ...
 
+    @property
+    def commands_pending(self) -> int:
+        """How many wait for their outcome."""
+
     def numbers(self) -> Numbers:
         """As they are now; put together for this call."""
 

@@ -69,7 +69,7 @@ class Lane:
         self._to_look_at: deque[Express] = deque()
         self._overdue: set[Express] = set()
         self._emptied: asyncio.Event | None = None
-        self.vigil = Vigil(self._loop)
+        self.vigil = Vigil(self._loop, lambda: backend.commands_pending)
         self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
 
     # --- requests and answers, by the shortcut where there is one ---------------------------------------------------

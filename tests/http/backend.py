@@ -54,6 +54,10 @@ class LocalBackend:
         self.pending: list[asyncio.Future[Any]] = []
 
     @property
+    def commands_pending(self) -> int:
+        return len(self.pending)
+
+    @property
     def store(self) -> Store:
         return self.machine.store
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from kvstore.http import vigil
-from kvstore.http.vigil import AWAKE_SECONDS, Vigil
+from kvstore.http.vigil import AWAKE_SECONDS, WRITE_SECONDS, Vigil
 
 
 class Turns:
@@ -16,9 +16,10 @@ class Turns:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.now = 50.0
+        self.pending = 0
         self._asked: list[Callable[[], None]] = []
         patch.setattr(vigil, "monotonic", lambda: self.now)
-        self.vigil = Vigil(self)  # type: ignore[arg-type]  # all of a loop that it needs
+        self.vigil = Vigil(self, lambda: self.pending)  # type: ignore[arg-type]  # all of a loop that it needs
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         self._asked.append(callback)
@@ -63,9 +64,18 @@ def test_several_in_one_turn_end_it_at_once(turns: Turns) -> None:
     assert turns.take(), "it begins anew with the next lone one"
 
 
+@pytest.mark.parametrize(("pending", "seconds"), [(1, WRITE_SECONDS), (2, AWAKE_SECONDS)])
+def test_a_lone_write_is_waited_for_and_one_among_others_is_not(turns: Turns, pending: int, seconds: float) -> None:
+    turns.vigil.tell()
+    turns.pending = pending
+    assert turns.take()
+    assert turns.take(seconds * 0.9)
+    assert not turns.take(seconds * 0.2)
+
+
 async def test_an_idle_loop_sleeps() -> None:
     loop = asyncio.get_running_loop()
-    watched = Vigil(loop)
+    watched = Vigil(loop, lambda: 0)
     watched.tell()
     deadline = loop.time() + 10
     for _ in iter(lambda: watched.is_kept, False):
