@@ -77,11 +77,14 @@ class ThreadLanes:
         return finish
 
     async def close(self) -> None:
-        """Finishes what was given, then ends both threads."""
-        for lane in (self._bulk, self._log):
-            await lane.close()
+        """Finishes what was given, also what comes of that for the log, then ends all threads. Nothing may be given to
+        it any more, but by the outcomes."""
+        await self._bulk.close()
         if self._committer is not None:
-            await self._committer.close()
+            await self._committer.finish()
+        await self._log.close()
+        if self._committer is not None:
+            self._committer.close()
 
 
 class _Committer:
@@ -109,15 +112,20 @@ class _Committer:
         staged, done, failed = self._running
         number, is_written, seconds = self._native.end()
         self._running = None
-        self._idle.set()
         if number:
             failed(staged.failed(is_written, OSError(number, os.strerror(number))))
         else:
-            done(seconds)
+            done(seconds)  # which may begin the next one
+        if self._running is None:
+            self._idle.set()
 
-    async def close(self) -> None:
-        """When what is under way has ended."""
-        await self._idle.wait()
+    async def finish(self) -> None:
+        """Waits until nothing is under way."""
+        while self._running is not None:
+            await self._idle.wait()
+
+    def close(self) -> None:
+        assert self._running is None, "a commit is under way"
         self._loop.remove_reader(self._native.descriptor)
         self._native.stop()
         self._thread.join()

@@ -15,7 +15,12 @@ from kvstore.store.operations import Set
 cdef extern from *:
     """
     static PyObject *empty_record(PyObject *type, Py_ssize_t size) { /* of a NamedTuple; its items are still to be set */
-        return ((PyTypeObject *) type)->tp_alloc((PyTypeObject *) type, size);
+        PyObject *made = ((PyTypeObject *) type)->tp_alloc((PyTypeObject *) type, size);
+    #if PY_VERSION_HEX >= 0x030E0000
+        if (made != NULL)
+            ((PyTupleObject *) made)->ob_hash = -1; /* not known yet; a 0 would be taken for its hash */
+    #endif
+        return made;
     }
     """
     object empty_record(object type, Py_ssize_t size)
@@ -112,7 +117,7 @@ cdef inline void _put(object record, Py_ssize_t at, object item):
     PyTuple_SET_ITEM(record, at, item)
 
 
-def unpack_append(bytes frame):
+def unpack_append(bytes frame not None):
     """An AppendRequest with its entries, in their order."""
     cdef Reader reader
     cdef unsigned long long to, sender, term, prev_index, prev_term, commit
@@ -178,7 +183,7 @@ cdef tuple _entries(Reader *reader, unsigned long long index, unsigned long long
     return tuple(entries)
 
 
-def unpack_set(bytes payload, Py_ssize_t at):
+def unpack_set(bytes payload not None, Py_ssize_t at):
     """The request and the Set that stand at `at`, and nothing behind them."""
     cdef Reader reader
     cdef unsigned long long request

@@ -102,7 +102,7 @@ class Network(Protocol):
         """Sends with the next `flush`, or drops; never blocks, never fails."""
 
     def flush(self) -> None:
-        """What was to be sent leaves now; also called at the end of each turn. It may call `connection_lost` back."""
+        """What was to be sent leaves now; also called at the end of each turn."""
 
     def members_changed(self, membership: Membership, configuration: Configuration) -> None:
         """Connections to new members are wanted, those to removed ones no longer once `configuration` is without

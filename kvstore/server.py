@@ -105,6 +105,7 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self.stopping: asyncio.Future[str | None] = self._loop.create_future()  # None, or why it must stop
         self._flush_scheduled = False
+        self._is_over = False  # nobody is left to be told anything: no write begins any more
         self._at_turn_end: list[Callable[[], None]] = []
         self._https: list[Http] = []
         self._peer_listeners: list[Listener] = []
@@ -319,7 +320,7 @@ class Server:
 
     def _flush(self) -> None:
         self._flush_scheduled = False
-        if self.stopping.done() and self.stopping.result():
+        if self._is_over or (self.stopping.done() and self.stopping.result()):
             return
         try:
             more = self.node.flush()
@@ -446,6 +447,7 @@ class Server:
         await asyncio.gather(*(http.close(GRACE_SECONDS) for http in self._https))
         await self._close()
         self._hurry.set()
+        self._is_over = True
         await self._lanes.close()
         self._opened.wal.settle()
         self._opened.wal.close()
@@ -521,7 +523,10 @@ async def _serve(settings: Settings, started: Callable[[Server], None] | None) -
             data_dir=settings.data_dir,
             compiled=is_compiled,
         )
-        server = Server(settings, opened, tls)
+        try:
+            server = Server(settings, opened, tls)
+        except OSError as problem:  # no file is left for the thread that commits
+            return _refuse(problem)
         del opened  # the log alone holds its entries now, and forgets them in time
         return await _serve_until_stopped(server, started)
 

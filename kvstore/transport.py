@@ -457,8 +457,8 @@ class PeerTransport:
     def flush(self) -> None:
         for link in self._links.values():
             if not link.flush():
-                self.traffic.lost(link.member)
-                self._receiver.connection_lost(link.member)
+                self.traffic.lost(link.member)  # told in a turn of its own: the driver is in the midst of one
+                asyncio.get_running_loop().call_soon(self._receiver.connection_lost, link.member)
 
     def members_changed(self, membership: Membership, configuration: Configuration) -> None:
         wanted = {member.id: member.peer_urls for member in membership.members.values()}

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
+
+import pytest
 
 from kvstore.apply import StateMachine
 from kvstore.disk import PAUSE_SECONDS, STAGED_ENTRIES, NodeDisk
 from kvstore.membership import Membership
 from kvstore.raft.types import Configuration, Entry, HardState, SnapshotMeta, Write
-from kvstore.storage.files import OSFiles
+from kvstore.storage.errors import DiskFailed
+from kvstore.storage.files import File, OSFiles
 from kvstore.storage.layout import Identity
 from kvstore.storage.segment import Staged
 from kvstore.storage.snapshots import Snapshots
@@ -124,3 +129,32 @@ def test_a_full_segment_is_left_to_the_thread(tmp_path: Path) -> None:
     wal.close()
     _, recovered = WAL.open(files, str(tmp_path / "wal"), snapshot=None)
     assert len(recovered.entries) == 20
+
+
+class BrokenFile:
+    """Cannot be synced."""
+
+    def __init__(self, file: File) -> None:
+        self._file = file
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._file, name)
+
+    def datasync(self) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def test_a_commit_that_fails_poisons_the_log(tmp_path: Path) -> None:
+    files, lanes = OSFiles(), HeldLanes()
+    identity = Identity(1, 2, bytes(16))
+    wal = WAL.create(files, str(tmp_path / "wal"), identity)
+    disk = NodeDisk(wal, Snapshots(files, str(tmp_path / "snap"), identity), lanes, 100, 1, 1)
+    disk.write(Write(None, (Entry(1, 1, 0, b""),), None, ()), lambda: None)
+    ((staged, _),) = lanes.held
+    staged.file = cast(File, BrokenFile(staged.file))
+    with pytest.raises(DiskFailed, match="fdatasync failed"):
+        staged.write()
+    for use in (wal.settle, lambda: wal.append(None, [Entry(2, 1, 0, b"")]), lambda: wal.purge(1, 1)):
+        with pytest.raises(DiskFailed, match="fdatasync failed"):
+            use()
+    wal.close()

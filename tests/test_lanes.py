@@ -175,3 +175,19 @@ async def test_a_commit_that_cannot_sync_is_fatal() -> None:
     os.close(reader)
     os.close(writer)
     assert [str(problem) for problem in problems] == ["a.wal: fdatasync failed: Invalid argument"]
+
+
+async def test_close_waits_for_the_commits_that_come_of_a_commit(log_file: OSFile) -> None:
+    lanes = ThreadLanes(lambda: None, lambda problem: None)
+    told: list[int] = []
+
+    def done(number: int) -> None:
+        told.append(number)
+        if number < 3:
+            lanes.commit(staged(log_file, [(b"x", number)]), lambda _: done(number + 1))
+        else:
+            lanes.log(lambda: told.append(4), lambda _: told.append(5))
+
+    lanes.commit(staged(log_file, [(b"x", 0)]), lambda _: done(1))
+    await lanes.close()
+    assert told == [1, 2, 3, 4, 5]

@@ -562,6 +562,26 @@ def test_a_leader_that_is_removed_leads_until_those_that_remain_know_it() -> Non
     assert bench.node.removed
 
 
+def test_disk_and_other_members_do_not_wait_until_all_is_applied() -> None:
+    bench = Bench(members=3)
+    bench.lead()
+    seen: list[tuple[bool, int]] = []  # whether the next write has begun, and how many flushes there were
+    flushes: list[int] = []
+
+    def note(outcome: object) -> None:
+        seen.append((bench.node.raft.outstanding is not None, len(flushes)))
+
+    bench.wire.flush = lambda: flushes.append(1)  # type: ignore[method-assign]
+    bench.node.propose(Set(b"/a", b"1", False, None, False), note)
+    bench.flush()
+    bench.settle_disk()
+    held = bench.node.raft.last_index
+    bench.node.propose(Set(b"/b", b"2", False, None, False), lambda outcome: None)
+    flushes.clear()
+    bench.receive(AppendResponse(ME, SECOND, bench.node.raft.term, held, False, 0, 0))
+    assert seen == [(True, 1)], "when /a is applied, the write of /b is under way and messages have left"
+
+
 def test_who_goes_is_told_before_the_network_forgets_it() -> None:
     bench = Bench(members=3)
     bench.lead()

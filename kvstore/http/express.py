@@ -255,7 +255,7 @@ class Express(asyncio.Protocol):
         if asked[0] != "GET":
             self._asked, self._request = asked, request
             lane.backend.propose(operation_of(asked), self._settled)
-            lane.vigil.tell()
+            lane.begins_write()
         elif asked.quorum:
             self._asked, self._request = asked, request
             lane.backend.read(self._settled)

@@ -16,7 +16,7 @@ from kvstore.http.backend import Backend
 from kvstore.http.heads import Heads
 from kvstore.http.load import Load
 from kvstore.http.reply import Answer, Manner, date_line, status_line
-from kvstore.http.shortcut import Query, compose_event, compose_view, take
+from kvstore.http.shortcut import Query, compose_event, compose_view, is_compiled, take
 from kvstore.http.v2.answers import SUCCESS_HEAD, answer_view
 from kvstore.http.v2.keys import answer_of, head_now, list_or_read
 from kvstore.http.v2.listings import Listings
@@ -86,6 +86,11 @@ class Lane:
             if len(self._queries) >= QUERIES:
                 self._queries.clear()
             self._queries[query] = (asked.value, asked[3:])
+
+    def begins_write(self) -> None:
+        """A thread that needs the interpreter, as without what is compiled, is better off if the loop sleeps."""
+        if is_compiled:
+            self.vigil.tell(is_write=True)
 
     def answer(self, event: Event, asked: KeyRequest) -> Answer | bytes:
         """Bytes are the whole answer, as on a connection that lives on."""

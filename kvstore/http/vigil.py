@@ -20,21 +20,23 @@ WRITE_SECONDS = 0.001
 
 
 class Vigil:
-    """One for all connections of a loop. `pending` tells how many commands wait for their outcome."""
+    """One for all connections of a listener. `pending` tells how many commands wait for their outcome."""
 
-    __slots__ = ("_loop", "_pending", "_seen", "_since", "_told", "is_kept")
+    __slots__ = ("_is_write", "_loop", "_pending", "_seen", "_since", "_told", "is_kept")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, pending: Callable[[], int]) -> None:
         self._loop = loop
         self._pending = pending
         self._told = 0
         self._seen = 0
+        self._is_write = False  # the last of them was one
         self._since = 0.0  # when the last of them was seen
         self.is_kept = False
 
-    def tell(self) -> None:
+    def tell(self, is_write: bool = False) -> None:
         """An answer leaves, or a write begins."""
         self._told += 1
+        self._is_write = is_write
         if not self.is_kept:
             self.is_kept = True
             self._loop.call_soon(self._turn)
@@ -44,8 +46,11 @@ class Vigil:
         now = monotonic()
         if told:
             self._since = now
-        if told <= 1 and now - self._since < (WRITE_SECONDS if self._pending() == 1 else AWAKE_SECONDS):
+        if told <= 1 and now - self._since < self._seconds():
             os.sched_yield()
             self._loop.call_soon(self._turn)
         else:
             self.is_kept = False
+
+    def _seconds(self) -> float:
+        return WRITE_SECONDS if self._is_write and self._pending() == 1 else AWAKE_SECONDS

@@ -20,6 +20,7 @@ cdef extern from "<unistd.h>" nogil:
     ssize_t write(int descriptor, const void *buffer, size_t size)
     ssize_t pwrite(int descriptor, const void *buffer, size_t size, long offset)
     int fdatasync(int descriptor)
+    int close(int descriptor)
 
 cdef extern from "<sys/eventfd.h>" nogil:
     int eventfd(unsigned int initial, int flags)
@@ -48,10 +49,13 @@ cdef void _tell(int descriptor) noexcept nogil:
         pass
 
 
-cdef void _wait(int descriptor) noexcept nogil:
+cdef bint _wait(int descriptor) noexcept nogil:
+    """False: there is nobody to wait for."""
     cdef unsigned long long told
-    while read(descriptor, &told, sizeof(told)) < 0 and errno == EINTR:
-        pass
+    while read(descriptor, &told, sizeof(told)) < 0:
+        if errno != EINTR:
+            return False
+    return True
 
 
 cdef class Committer:
@@ -71,12 +75,13 @@ cdef class Committer:
     cdef double _seconds
 
     def __cinit__(self):
+        self.descriptor = -1
         self._orders = eventfd(0, EFD_CLOEXEC)
         self.descriptor = eventfd(0, EFD_CLOEXEC)
         if self._orders < 0 or self.descriptor < 0:
             raise OSError(errno, os.strerror(errno))
 
-    def begin(self, int file, list pieces):
+    def begin(self, int file, list pieces not None):
         """Writes `pieces`, each (bytes, offset), to the descriptor `file`, and then syncs it."""
         if self._pieces is not None:
             raise RuntimeError("one commit at a time")
@@ -84,7 +89,10 @@ cdef class Committer:
             raise ValueError("too many pieces")
         cdef bytes piece
         cdef int at = 0
-        for piece, offset in pieces:
+        for taken, offset in pieces:
+            if type(taken) is not bytes:
+                raise TypeError("a piece is bytes")
+            piece = taken
             self._start[at] = PyBytes_AS_STRING(piece)
             self._size[at] = PyBytes_GET_SIZE(piece)
             self._offset[at] = offset
@@ -105,8 +113,7 @@ cdef class Committer:
         """The thread. Returns after `stop`."""
         with nogil:
             while True:
-                _wait(self._orders)
-                if self._is_stopping:
+                if not _wait(self._orders) or self._is_stopping:
                     break
                 self._commit()
                 _tell(self.descriptor)
@@ -118,8 +125,14 @@ cdef class Committer:
 
     def close(self):
         """Once the thread has ended."""
-        os.close(self._orders)
-        os.close(self.descriptor)
+        if self._orders >= 0:
+            close(self._orders)
+        if self.descriptor >= 0:
+            close(self.descriptor)
+        self._orders = self.descriptor = -1
+
+    def __dealloc__(self):
+        self.close()
 
     cdef void _commit(self) noexcept nogil:
         cdef int at

@@ -27,7 +27,7 @@ Batch: TypeAlias = list[tuple[int, bytes]]  # kind and payload of each record
 class Staged:
     """What one batch writes: `pieces`, each with its offset, and then an fdatasync. Made by Segment.stage."""
 
-    __slots__ = ("_path", "after", "file", "pieces")
+    __slots__ = ("_path", "after", "failure", "file", "pieces")
 
     def __init__(
         self, file: File, path: str, pieces: list[tuple[bytes, int]], after: tuple[int, int, Watermark, Point]
@@ -37,6 +37,7 @@ class Staged:
         self.pieces = pieces
         self._path = path
         self.after = after
+        self.failure: DiskFailed | None = None
 
     def write(self) -> float:
         """Durable on return; the seconds that the sync took. Raises DiskFailed."""
@@ -52,7 +53,9 @@ class Staged:
             raise self.failed(is_written, error) from error
 
     def failed(self, is_written: bool, error: OSError) -> DiskFailed:
-        return DiskFailed(self._path, "fdatasync" if is_written else "write", error)
+        """It did not become durable; `is_written`: it was the sync that failed."""
+        self.failure = DiskFailed(self._path, "fdatasync" if is_written else "write", error)
+        return self.failure
 
 
 class Segment:

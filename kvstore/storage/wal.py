@@ -206,7 +206,9 @@ class WAL:
             self._segment.close()
 
     def _require_sound(self) -> None:
-        assert self._staged is None, "what is staged comes first"
+        if self._staged is not None:
+            self._failure = self._staged.failure
+            assert self._failure is not None, "what is staged comes first"
         if self._failure is not None:
             raise self._failure
 

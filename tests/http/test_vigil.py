@@ -66,11 +66,18 @@ def test_several_in_one_turn_end_it_at_once(turns: Turns) -> None:
 
 @pytest.mark.parametrize(("pending", "seconds"), [(1, WRITE_SECONDS), (2, AWAKE_SECONDS)])
 def test_a_lone_write_is_waited_for_and_one_among_others_is_not(turns: Turns, pending: int, seconds: float) -> None:
-    turns.vigil.tell()
+    turns.vigil.tell(is_write=True)
     turns.pending = pending
     assert turns.take()
     assert turns.take(seconds * 0.9)
     assert not turns.take(seconds * 0.2)
+
+
+def test_a_read_beside_a_write_that_hangs_keeps_the_loop_awake_no_longer_than_any_other(turns: Turns) -> None:
+    turns.pending = 1
+    turns.vigil.tell()
+    assert turns.take()
+    assert not turns.take(AWAKE_SECONDS * 1.1)
 
 
 async def test_an_idle_loop_sleeps() -> None:
