@@ -259,8 +259,9 @@ class Server:
         self.node.read(done)
         self._wake()
 
-    def at_turn_end(self, callback: Callable[[], None]) -> None:
-        self._at_turn_end.append(callback)  # whatever makes the driver call back also has a flush follow it
+    def at_turn_end(self, callback: Callable[[], None], first: bool = False) -> None:
+        at = 0 if first else len(self._at_turn_end)
+        self._at_turn_end.insert(at, callback)  # whatever makes the driver call back also has a flush follow it
 
     # --- for the transport ----------------------------------------------------------------------------------------
 

@@ -138,6 +138,7 @@ class Bench:
                 await self._all_are_here
                 await asyncio.sleep(0)
             kinds = Counter(b'{"action' in begin for begin in self._answers)
+            assert self._answers[-1].startswith(b"HTTP/1.1 20"), "who writes hears last"
             assert kinds == {True: len(watchers), False: 1}, self._answers
             if turn >= WARM_UP:
                 least = min(least, count.total)

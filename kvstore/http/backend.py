@@ -120,8 +120,8 @@ class Backend(Protocol):
         """`execute` without a future: `done` is called once, with the outcome, perhaps before this returns. It must
         neither raise nor call back here."""
 
-    def at_turn_end(self, callback: Callable[[], None]) -> None:
-        """Calls `callback` once, when the member has done what is to be done now."""
+    def at_turn_end(self, callback: Callable[[], None], first: bool = False) -> None:
+        """Calls `callback` once, when the member has done what is to be done now; `first`: before all others."""
 
     def read(self, done: Callable[[Unavailable | None], None]) -> None:
         """`read_barrier` without a future, like `propose`; None: now."""

@@ -8,8 +8,8 @@ alone decides where a request ends, and there is nothing to smuggle between the 
 
 A connection has one request served at a time, in order; a watch is served until it ends. The driver tells a write's
 outcome, and the store an event, by a call in the midst of the driver's turn; all answers of one turn are written
-together behind it, events at once. The functions that parse, do and answer are those of `v2.keys`. This file knows one
-connection, no store and no JSON.
+together behind it, what ends a watch just before them, and other events at once. The functions that parse, do and
+answer are those of `v2.keys`. This file knows one connection, no store and no JSON.
 """
 
 from __future__ import annotations
@@ -362,10 +362,14 @@ class Express(asyncio.Protocol):
 
     def end(self, last: bytes = b"") -> None:
         """The connection may live on, but not before the driver's turn is over."""
-        if self._transport is not None:
-            self._transport.write(last_piece(last) if last else LAST_CHUNK)
         self._watch = None
-        self._lane.ended(self)
+        if self._transport is None:
+            self._lane.ended(self)
+        elif last:
+            self._lane.ended_with(last_piece(last), self._transport, self)
+        else:
+            self._transport.write(LAST_CHUNK)
+            self._lane.ended(self)
 
     def review(self, auth: Auth) -> None:
         """Users or roles have changed."""

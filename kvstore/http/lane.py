@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
+import os
+from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from kvstore.auth import Auth
 from kvstore.http.backend import Backend
+from kvstore.http.fanout import Fanout
 from kvstore.http.heads import Heads
 from kvstore.http.load import Load
 from kvstore.http.reply import Answer, Manner, date_line, status_line
@@ -65,6 +67,8 @@ class Lane:
         self.is_closing = False
         self._settled: list[tuple[Express, Outcome | None]] = []
         self._ended: list[Express] = []
+        self._deliveries: defaultdict[bytes, list[asyncio.Transport]] = defaultdict(list)
+        self._fanout = Fanout(len(os.sched_getaffinity(0)))
         self._loop = asyncio.get_running_loop()
         self._to_look_at: deque[Express] = deque()
         self._overdue: set[Express] = set()
@@ -135,7 +139,23 @@ class Lane:
             self._loop.call_soon(self._go_on)
         self._ended.append(connection)
 
+    def ended_with(self, piece: bytes, transport: asyncio.Transport, connection: Express) -> None:
+        """As `ended`; `piece`, the end of its body, is sent before the answers of the driver's turn, to all who get it
+        together."""
+        if not self._deliveries:
+            self.backend.at_turn_end(self._deliver, first=True)
+        self._deliveries[piece].append(transport)
+        if not self._ended:
+            self._loop.call_soon(self._go_on)
+        self._ended.append(connection)
+
+    def _deliver(self) -> None:
+        deliveries, self._deliveries = self._deliveries, defaultdict(list)
+        for piece, transports in deliveries.items():
+            self._fanout.send(piece, transports)
+
     def _go_on(self) -> None:
+        self._deliver()  # where there was no turn of the driver
         ended, self._ended = self._ended, []
         for connection in ended:
             connection.go_on()
@@ -170,6 +190,7 @@ class Lane:
                     await self._emptied.wait()
         for connection in list(self.connections):
             connection.abort()
+        self._fanout.close()
 
     def later(self, callback: Callable[[], None]) -> None:
         """In the next turn of the loop."""

@@ -139,7 +139,7 @@ class LocalBackend:
     def propose(self, command: Checked, done: Done) -> None:
         self.execute(command).add_done_callback(partial(_tell, done))
 
-    def at_turn_end(self, callback: Callable[[], None]) -> None:
+    def at_turn_end(self, callback: Callable[[], None], first: bool = False) -> None:
         asyncio.get_running_loop().call_soon(callback)
 
     def read(self, done: Callable[[Unavailable | None], None]) -> None:
