@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 from tests.system.load import Connection, ask, healthy, keys_below, leader_among, load, put
 from tests.system.members import Member, running, until
 
-OFTEN = ("--snapshot-count", "200", "--max-snapshots", "2", "--heartbeat-interval", "20", "--election-timeout", "200")
+COUNT = 200
+ELECTION_SECONDS = 0.2
+OFTEN = (
+    "--snapshot-count",
+    f"{COUNT}",
+    "--max-snapshots",
+    "2",
+    "--heartbeat-interval",
+    "20",
+    "--election-timeout",
+    "200",
+)
 KEPT = 5_000  # entries that a leader keeps behind a snapshot, for followers that are slow
 
 
@@ -61,7 +73,22 @@ async def test_a_member_that_was_away_for_long_catches_up_by_a_snapshot(tmp_path
         await put(leader, "/before", "1")
         await healthy(away)
         await away.kill()
+        killed = time.monotonic()
         await write_many(leader, "/many", KEPT + 1_000)
+
+        async def is_given_up() -> bool:
+            """For an election timeout the leader keeps whatever a member needs that it has heard of."""
+            return time.monotonic() - killed > 2 * ELECTION_SECONDS
+
+        await until(is_given_up, "the leader keeps nothing for the member that is away")
+        await write_many(leader, "/more", 2 * COUNT)  # the next snapshot, behind which it forgets
+        forgets_after = snapshots(leader)[-1]
+
+        async def has_forgotten() -> bool:
+            await put(leader, "/more/turn", "1")
+            return snapshots(leader)[-1] > forgets_after
+
+        await until(has_forgotten, "another snapshot is taken")
         await away.start()
         await healthy(away)
         assert "installed a snapshot" in away.log
