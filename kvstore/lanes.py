@@ -15,11 +15,12 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
+from kvstore import compiled
 from kvstore.storage.files import OSFile
 from kvstore.storage.segment import Staged
 
 try:
-    if os.environ.get("KVSTORE_PURE"):
+    if not compiled.IS_WANTED:
         raise ImportError
     from kvstore.storage.native import Committer as NativeCommitter
 except ImportError:

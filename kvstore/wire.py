@@ -10,13 +10,13 @@ unexpected is a `WireError`. Integers are unsigned 64-bit. It knows nothing of s
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast, get_type_hints
+from typing import Any, NamedTuple, TypeAlias, cast, get_type_hints
 
 import msgpack
 
+from kvstore import compiled
 from kvstore.raft.types import (
     AppendRequest,
     AppendResponse,
@@ -39,13 +39,12 @@ from kvstore.raft.types import (
 )
 from kvstore.store.operations import OPERATIONS, Operation, Set
 
-if TYPE_CHECKING or not os.environ.get("KVSTORE_PURE"):
-    try:
-        from kvstore import native
-    except ImportError:
-        native = None  # type: ignore[assignment]
-else:
-    native = None
+try:
+    if not compiled.IS_WANTED:
+        raise ImportError
+    from kvstore import native
+except ImportError:
+    native = None  # type: ignore[assignment]
 
 #: Version of everything a member says to another one; members of different versions refuse each other.
 PEER_VERSION = 1

@@ -8,12 +8,13 @@ whoever does not read, or is gone. Knows nothing of HTTP.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
+from kvstore import compiled
+
 try:
-    if os.environ.get("KVSTORE_PURE"):
+    if not compiled.IS_WANTED:
         raise ImportError
     from kvstore.http.native import Sends
 except ImportError:

@@ -1,13 +1,10 @@
-"""The compiled shortcuts of native.pyx; where they were not built, functions that leave everything to the general way.
-
-With KVSTORE_PURE=1 in the environment they are not looked for, so that both ways can be tested, and compared.
-"""
+"""The compiled shortcuts of native.pyx; where they were not built, functions that leave everything to the general way."""
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
+from kvstore import compiled
 from kvstore.http.v2.parameters import KeyRequest
 from kvstore.store.events import Event, NodeView
 
@@ -39,7 +36,7 @@ def _compose_view(
 
 
 try:
-    if os.environ.get("KVSTORE_PURE"):
+    if not compiled.IS_WANTED:
         raise ImportError
     from kvstore.http.native import compose_event, compose_view, take
 except ImportError:

@@ -46,11 +46,15 @@ class Vigil:
         now = monotonic()
         if told:
             self._since = now
-        if told <= 1 and now - self._since < self._seconds():
-            os.sched_yield()
+        if told <= 1 and self._goes_on(now - self._since):
             self._loop.call_soon(self._turn)
         else:
             self.is_kept = False
 
-    def _seconds(self) -> float:
-        return WRITE_SECONDS if self._is_write and self._pending() == 1 else AWAKE_SECONDS
+    def _goes_on(self, seconds: float) -> bool:
+        pending = self._pending()
+        if pending == 1 and self._is_write:
+            # Others first, above all the thread that syncs the log. Only here: it may be theirs for milliseconds.
+            os.sched_yield()
+            return seconds < WRITE_SECONDS
+        return pending <= 1 and seconds < AWAKE_SECONDS

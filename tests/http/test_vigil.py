@@ -64,13 +64,37 @@ def test_several_in_one_turn_end_it_at_once(turns: Turns) -> None:
     assert turns.take(), "it begins anew with the next lone one"
 
 
-@pytest.mark.parametrize(("pending", "seconds"), [(1, WRITE_SECONDS), (2, AWAKE_SECONDS)])
-def test_a_lone_write_is_waited_for_and_one_among_others_is_not(turns: Turns, pending: int, seconds: float) -> None:
+def test_a_lone_write_is_waited_for(turns: Turns) -> None:
     turns.vigil.tell(is_write=True)
-    turns.pending = pending
+    turns.pending = 1
     assert turns.take()
-    assert turns.take(seconds * 0.9)
-    assert not turns.take(seconds * 0.2)
+    assert turns.take(WRITE_SECONDS * 0.9)
+    assert not turns.take(WRITE_SECONDS * 0.2)
+
+
+def test_one_among_others_is_not(turns: Turns) -> None:
+    turns.vigil.tell(is_write=True)
+    turns.pending = 2
+    assert not turns.take()
+
+
+def test_others_go_first_during_a_lone_write_and_at_no_other_time(
+    turns: Turns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under load, the processor would be given away for milliseconds each time."""
+    yields: list[int] = []
+    monkeypatch.setattr(vigil.os, "sched_yield", lambda: yields.append(1))
+    turns.vigil.tell()
+    assert turns.take()
+    assert not turns.take(1.0)
+    turns.vigil.tell(is_write=True)
+    turns.pending = 2
+    assert not turns.take()
+    assert yields == []
+    turns.vigil.tell(is_write=True)
+    turns.pending = 1
+    assert turns.take()
+    assert yields == [1]
 
 
 def test_a_read_beside_a_write_that_hangs_keeps_the_loop_awake_no_longer_than_any_other(turns: Turns) -> None:
