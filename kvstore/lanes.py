@@ -50,12 +50,30 @@ class ThreadLanes:
         loop = asyncio.get_running_loop()
         self._after = after
         self._fatal = fatal
+        self._log_jobs = 0  # that were given and whose outcome is still to come
+        self._log_quiet = asyncio.Event()  # set: there are none, or none will be done any more
+        self._is_log_broken = False
         self._committer = None if NativeCommitter is None else _Committer(NativeCommitter(), loop)
         self._log = _Lane("kvstore-log", loop, ends_on_failure=True)
         self._bulk = _Lane("kvstore-bulk", loop, ends_on_failure=False)
 
     def log(self, job: Callable[[], T], done: Callable[[T], None]) -> None:
-        self._log.jobs.put((job, self._then(done), self._fatal))
+        self._log_jobs += 1
+
+        def ended(outcome: T) -> None:
+            try:
+                done(outcome)  # of which more jobs may come
+            finally:
+                self._log_jobs -= 1
+                if not self._log_jobs:
+                    self._log_quiet.set()
+
+        self._log.jobs.put((job, self._then(ended), self._log_broke))
+
+    def _log_broke(self, problem: Exception) -> None:
+        self._is_log_broken = True  # the other jobs are not done any more
+        self._log_quiet.set()
+        self._fatal(problem)
 
     def bulk(self, job: Callable[[], T], done: Callable[[T], None], failed: Callable[[Exception], None]) -> None:
         self._bulk.jobs.put((job, self._then(done), self._then(failed)))
@@ -83,6 +101,9 @@ class ThreadLanes:
         await self._bulk.close()
         if self._committer is not None:
             await self._committer.finish()
+        while self._log_jobs and not self._is_log_broken:
+            self._log_quiet.clear()
+            await self._log_quiet.wait()
         await self._log.close()
         if self._committer is not None:
             self._committer.close()

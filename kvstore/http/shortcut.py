@@ -1,4 +1,4 @@
-"""The compiled shortcuts of native.pyx; where they were not built, functions that leave everything to the general way."""
+"""The compiled shortcuts of native.pyx; where they were not built, functions that leave all to the general way."""
 
 from __future__ import annotations
 

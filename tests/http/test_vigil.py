@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 
 import pytest
@@ -83,7 +84,7 @@ def test_others_go_first_during_a_lone_write_and_at_no_other_time(
 ) -> None:
     """Under load, the processor would be given away for milliseconds each time."""
     yields: list[int] = []
-    monkeypatch.setattr(vigil.os, "sched_yield", lambda: yields.append(1))
+    monkeypatch.setattr(os, "sched_yield", lambda: yields.append(1))
     turns.vigil.tell()
     assert turns.take()
     assert not turns.take(1.0)
