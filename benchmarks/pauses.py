@@ -64,8 +64,8 @@ async def _longest(member: Member, meanwhile: Coroutine[None, None, None]) -> fl
         took.clear()
         async with asyncio.timeout(DEADLINE_SECONDS):
             await asyncio.wait([asyncio.ensure_future(meanwhile), *clients], return_when=asyncio.FIRST_COMPLETED)
-            while not took:  # all of them wait since before that time began
-                await asyncio.sleep(LOOK_SECONDS)
+            while not took and not any(client.done() for client in clients):  # all wait since before that time began
+                await asyncio.wait(clients, timeout=LOOK_SECONDS)
     finally:
         for client in clients:
             client.cancel()
