@@ -40,8 +40,6 @@ cdef struct Reader:
 
 
 cdef unsigned long long _number(Reader *reader) noexcept:
-    cdef unsigned long long number = 0
-    cdef int size, at
     if reader.here >= reader.end:
         reader.failed = True
         return 0
@@ -52,19 +50,11 @@ cdef unsigned long long _number(Reader *reader) noexcept:
     if first < 0xCC or first > 0xCF:
         reader.failed = True
         return 0
-    size = 1 << (first - 0xCC)
-    if reader.end - reader.here < size:
-        reader.failed = True
-        return 0
-    for at in range(size):
-        number = number << 8 | reader.here[at]
-    reader.here += size
-    return number
+    return _big_endian(reader, 1 << (first - 0xCC))
 
 
-cdef Py_ssize_t _big_endian(Reader *reader, int size) noexcept:
-    """A length."""
-    cdef Py_ssize_t number = 0
+cdef unsigned long long _big_endian(Reader *reader, int size) noexcept:
+    cdef unsigned long long number = 0
     cdef int at
     if reader.end - reader.here < size:
         reader.failed = True

@@ -145,9 +145,7 @@ class Lane:
         if not self._deliveries:
             self.backend.at_turn_end(self._deliver, first=True)
         self._deliveries[piece].append(transport)
-        if not self._ended:
-            self._loop.call_soon(self._go_on)
-        self._ended.append(connection)
+        self.ended(connection)
 
     def _deliver(self) -> None:
         deliveries, self._deliveries = self._deliveries, defaultdict(list)

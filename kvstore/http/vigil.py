@@ -2,8 +2,8 @@
 
 To be woken costs a processor that has gone to sleep more than a read takes. So while answers leave one by one, the loop
 looks again at once, instead of waiting to be told, until there was nothing for a moment; and so it does while a lone
-write is under way. Each time it lets others go first, above all the thread that syncs the log. Where several answers
-leave in one turn there is no time to sleep anyway. Knows no connection.
+write is under way. Where several answers leave in one turn, or several writes are under way, there is no time to sleep
+anyway. Knows no connection.
 """
 
 from __future__ import annotations
