@@ -23,9 +23,11 @@ from kvstore.http.backend import TooManyRequests, Unavailable
 from kvstore.http.errors import ApiError
 from kvstore.http.guard import Permit, Scope
 from kvstore.http.heads import LINE
+from kvstore.http.intake import NOT_NOW
 from kvstore.http.lane import EXPRESS_BYTES, Lane
 from kvstore.http.load import drop
 from kvstore.http.reply import LAST_CHUNK, Answer, chunk, compose, compose_stream_head, last_piece, refusal
+from kvstore.http.sockets import send_now
 from kvstore.http.v2.keys import answer_failure, answer_of, list_or_read, operation_of, watch
 from kvstore.http.v2.parameters import PREFIX, KeyRequest, parse_key_request
 from kvstore.http.v2.watches import Watch
@@ -52,6 +54,7 @@ class Express(asyncio.Protocol):
     __slots__ = (
         "_asked",
         "_at",
+        "_file",
         "_has_asked",
         "_held",
         "_is_blocked",
@@ -71,6 +74,7 @@ class Express(asyncio.Protocol):
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
         self._transport: asyncio.Transport | None = None
+        self._file = NOT_NOW  # that the intake reads for us, and we send to at once
         self._rest = b""  # what has arrived ...
         self._at = 0  # ... and is not consumed from here on
         self._held = 0  # bytes of it that the load knows of
@@ -95,6 +99,7 @@ class Express(asyncio.Protocol):
         self._part()
 
     def _part(self) -> None:
+        self.stop_intake()
         self._drop_rest()
         self._lane.part(self)
         self._transport = None
@@ -112,8 +117,9 @@ class Express(asyncio.Protocol):
             lane = self._lane
             taken = lane.take(octets, 0)
             if taken is not None and taken[0] == len(octets):
-                self._has_asked = True
                 try:
+                    if self._file == NOT_NOW:
+                        self._start_intake(taken[1])
                     self._begin(taken[1], octets, taken[1].key)
                 except Exception as bug:
                     self.fail(bug)
@@ -123,6 +129,20 @@ class Express(asyncio.Protocol):
             self._serve()
         else:
             self._hold()
+
+    def _start_intake(self, asked: KeyRequest) -> None:
+        """Who asks one plain thing after the other most likely goes on like that."""
+        if self._has_asked and not asked.wait and self._transport is not None:
+            self._file = self._lane.intake.start(self._transport, self)
+        self._has_asked = True
+
+    def stop_intake(self) -> None:
+        """From here on the transport reads, and sends, as it does at the beginning."""
+        if self._file >= 0:
+            self._lane.intake.stop(self._file)
+            self._file = NOT_NOW
+            if self._transport is not None:
+                self._transport.resume_reading()
 
     def eof_received(self) -> bool:
         """The client sends no more; a request that arrived whole is still answered, as etcd does. A watch ends."""
@@ -159,6 +179,7 @@ class Express(asyncio.Protocol):
             self._held = left
         if self._is_full != (left > PIPELINE_BYTES):
             self._is_full = not self._is_full
+            self.stop_intake()
             if self._is_full:
                 transport.pause_reading()
             else:
@@ -317,13 +338,23 @@ class Express(asyncio.Protocol):
             return
         lane = self._lane
         if isinstance(answer, bytes):
-            self._transport.write(answer)
+            self._send(answer)
             lane.vigil.tell()
         elif lane.is_closing or (self._is_half_closed and self._at >= len(self._rest)):
-            self._transport.write(compose(answer, lane.last))
+            self._send(compose(answer, lane.last))
             self._close()
         else:
-            self._transport.write(compose(answer, lane.usual))
+            self._send(compose(answer, lane.usual))
+
+    def _send(self, octets: bytes) -> None:
+        assert self._transport is not None
+        if self._file >= 0:
+            sent = send_now(self._file, octets)
+            if sent == len(octets):
+                return
+            self.stop_intake()  # the client does not read, or is gone
+            octets = octets[sent:]
+        self._transport.write(octets)
 
     def fail(self, bug: Exception) -> None:
         """The answer to a request that met a bug of ours."""
@@ -333,7 +364,7 @@ class Express(asyncio.Protocol):
         if self._watch is not None:
             self.abort()  # in the middle of a body nothing can be said
         else:
-            self._transport.write(refusal(500))
+            self._send(refusal(500))
             self._close()
 
     # --- a watch (watches.Sink) -----------------------------------------------------------------------------------
@@ -347,6 +378,7 @@ class Express(asyncio.Protocol):
             self._write(answer_failure(error, lane.backend))
             return
         self._asked, self._watch = asked, started
+        self.stop_intake()
         transport.write(compose_stream_head(started.head, lane.usual))
         started.attach(self)
         if self._is_half_closed:  # as etcd does: whoever sends no more waits for nothing either
@@ -424,6 +456,7 @@ class Express(asyncio.Protocol):
         transport = self._transport
         self._is_ending = True
         self._drop_rest()
+        self.stop_intake()
         if transport is not None:
             transport.close()
             if transport.get_write_buffer_size():
@@ -440,4 +473,5 @@ class Express(asyncio.Protocol):
 
     def abort(self) -> None:
         if self._transport is not None:
+            self.stop_intake()
             drop(self._transport)

@@ -1,4 +1,4 @@
-"""One piece to many connections: out of as many threads as there are cores, where that is compiled (native.pyx).
+"""One piece to many connections: out of as many threads as there are cores, where that is compiled (sockets.py).
 
 Nearly all that such a send costs is the kernel's, and the interpreter is not needed for it. So while the event loop
 waits here, as it would if it sent alone, others help. What cannot be sent at once goes the usual way, by the transport:
@@ -8,17 +8,9 @@ whoever does not read, or is gone. Knows nothing of HTTP.
 from __future__ import annotations
 
 import asyncio
-import socket
 from concurrent.futures import ThreadPoolExecutor
 
-from kvstore import compiled
-
-try:
-    if not compiled.IS_WANTED:
-        raise ImportError
-    from kvstore.http.native import Sends
-except ImportError:
-    Sends = None  # type: ignore[assignment,misc]
+from kvstore.http import sockets
 
 #: Connections from which on it pays to wake other threads.
 MANY = 128
@@ -30,7 +22,7 @@ class Fanout:
     """`cores`: that this process may use. The helping threads are started when they are first needed."""
 
     def __init__(self, cores: int) -> None:
-        self._helpers = 0 if Sends is None else min(cores, THREADS) - 1
+        self._helpers = min(cores, THREADS) - 1 if sockets.is_compiled else 0
         self._pool: ThreadPoolExecutor | None = None
 
     def send(self, piece: bytes, transports: list[asyncio.Transport]) -> None:
@@ -40,7 +32,7 @@ class Fanout:
             return
         ready, files = [], []
         for transport in transports:
-            file = _file_of(transport)
+            file = sockets.file_of(transport)
             if file < 0:
                 transport.write(piece)
             else:
@@ -53,7 +45,7 @@ class Fanout:
         """To which of them not all was sent, and how much was."""
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._helpers, "kvstore-fanout")
-        sends = Sends(piece, files)
+        sends = sockets.Sends(piece, files)
         helping = [self._pool.submit(sends.run) for _ in range(self._helpers)]
         sends.run()
         for helper in helping:
@@ -65,15 +57,3 @@ class Fanout:
         if self._pool is not None:
             self._pool.shutdown()
             self._pool = None
-
-
-def _file_of(transport: asyncio.Transport) -> int:
-    """Its descriptor, if what is sent there at once is what the transport would send; -1: it is not."""
-    if (
-        transport.is_closing()
-        or transport.get_write_buffer_size()
-        or transport.get_extra_info("sslcontext") is not None
-    ):
-        return -1
-    end: socket.socket | None = transport.get_extra_info("socket")
-    return -1 if end is None else end.fileno()

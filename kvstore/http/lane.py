@@ -16,6 +16,7 @@ from kvstore.auth import Auth
 from kvstore.http.backend import Backend
 from kvstore.http.fanout import Fanout
 from kvstore.http.heads import Heads
+from kvstore.http.intake import Intake
 from kvstore.http.load import Load
 from kvstore.http.reply import Answer, Manner, date_line, status_line
 from kvstore.http.shortcut import Query, compose_event, compose_view, is_compiled, take
@@ -70,6 +71,7 @@ class Lane:
         self._deliveries: defaultdict[bytes, list[asyncio.Transport]] = defaultdict(list)
         self._fanout = Fanout(len(os.sched_getaffinity(0)))
         self._loop = asyncio.get_running_loop()
+        self.intake = Intake(self._loop)
         self._to_look_at: deque[Express] = deque()
         self._overdue: set[Express] = set()
         self._emptied: asyncio.Event | None = None
@@ -189,6 +191,7 @@ class Lane:
         for connection in list(self.connections):
             connection.abort()
         self._fanout.close()
+        self.intake.close()
 
     def later(self, callback: Callable[[], None]) -> None:
         """In the next turn of the loop."""

@@ -7,12 +7,9 @@ rarer shape, is the general functions' to see. All offsets stay within the bytes
 
 What memory is read or written by goes by types that are looked at here, never by what a caller promises.
 tests/http/test_shortcut.py holds all of it against the general functions.
-
-`Sends`, at the end, is no shortcut of that kind: it sends what fanout.py says, outside of the interpreter.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.string cimport memchr, memcmp, memcpy
 
 from kvstore.http.v2.answers import quote
@@ -348,66 +345,3 @@ cdef bytes _compose(
     out = _literal(out, b"}\n", 2)
     assert out - start == size
     return answer
-
-
-# --- one piece to many sockets (fanout.py) ------------------------------------------------------------------------
-
-cdef extern from "<sys/socket.h>" nogil:
-    ssize_t send(int socket, const void *octets, size_t size, int flags)
-    int MSG_DONTWAIT
-    int MSG_NOSIGNAL
-
-cdef extern from *:
-    """
-    static Py_ssize_t take_next(Py_ssize_t *next, Py_ssize_t count) { return __sync_fetch_and_add(next, count); }
-    """
-    Py_ssize_t take_next(Py_ssize_t *next, Py_ssize_t count) nogil
-
-cdef enum:
-    SENDS = 32  # that a thread takes at a time
-
-
-cdef class Sends:
-    """`piece` to each of the sockets that `files` are the descriptors of.
-
-    `run` shares the work with whoever else runs it, and needs no interpreter meanwhile. What is over when the last of
-    them has returned, `unsent` tells: where in `files`, and how many bytes went there if not all.
-    """
-
-    cdef bytes _piece
-    cdef Py_ssize_t _count
-    cdef Py_ssize_t _next
-    cdef int *_files
-    cdef Py_ssize_t *_sent
-
-    def __cinit__(self, bytes piece not None, list files not None):
-        self._piece = piece
-        self._count = len(files)
-        self._files = <int *>PyMem_Calloc(self._count, sizeof(int))
-        self._sent = <Py_ssize_t *>PyMem_Calloc(self._count, sizeof(Py_ssize_t))
-        if self._files == NULL or self._sent == NULL:
-            raise MemoryError
-        for at in range(self._count):
-            self._files[at] = files[at]
-
-    def run(self):
-        cdef const char *start = PyBytes_AS_STRING(self._piece)
-        cdef Py_ssize_t size = PyBytes_GET_SIZE(self._piece)
-        cdef Py_ssize_t at, end
-        with nogil:
-            while True:
-                at = take_next(&self._next, SENDS)
-                if at >= self._count:
-                    break
-                end = min(at + SENDS, self._count)
-                while at < end:
-                    self._sent[at] = send(self._files[at], start, size, MSG_DONTWAIT | MSG_NOSIGNAL)
-                    at += 1
-
-    def unsent(self):
-        cdef Py_ssize_t size = PyBytes_GET_SIZE(self._piece)
-        return [(at, max(0, self._sent[at])) for at in range(self._count) if self._sent[at] != size]
-
-    def __dealloc__(self):
-        PyMem_Free(self._files)
-        PyMem_Free(self._sent)

@@ -1,0 +1,31 @@
+"""Sockets that are read and sent to without their transports, where that is compiled (sockets_native.pyx)."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+from kvstore import compiled
+
+__all__ = ["Readers", "Sends", "file_of", "is_compiled", "send_now"]
+
+try:
+    if not compiled.IS_WANTED:
+        raise ImportError
+    from kvstore.http.sockets_native import Readers, Sends, send_now
+except ImportError:
+    is_compiled = False
+else:
+    is_compiled = True
+
+
+def file_of(transport: asyncio.Transport) -> int:
+    """Its descriptor, if what is sent there at once is what the transport would send; -1: it is not."""
+    if (
+        transport.is_closing()
+        or transport.get_write_buffer_size()
+        or transport.get_extra_info("sslcontext") is not None
+    ):
+        return -1
+    end: socket.socket | None = transport.get_extra_info("socket")
+    return -1 if end is None else end.fileno()
