@@ -26,7 +26,7 @@ from kvstore.bootstrap import Opened, StartError
 from kvstore.collector import Collector, no_collections
 from kvstore.disk import NodeDisk
 from kvstore.exposure import open_doors
-from kvstore.http import shortcut
+from kvstore.http import shortcut, sockets
 from kvstore.http.app import Http
 from kvstore.http.app import Settings as HttpSettings
 from kvstore.http.app import serve as serve_http
@@ -81,7 +81,7 @@ SWITCH_INTERVAL_SECONDS = 0.0005
 COLLECT_LOOK_SECONDS = 5.0
 
 #: Whether all that can be compiled was, and is in use.
-is_compiled = wire.has_shortcuts and lanes.is_compiled and shortcut.is_compiled
+is_compiled = wire.has_shortcuts and lanes.is_compiled and shortcut.is_compiled and sockets.is_compiled
 
 EXIT_OK = 0
 EXIT_FAILED = 1

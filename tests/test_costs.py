@@ -1,10 +1,10 @@
 """What one request costs, counted and not timed, so that it is the same on every machine.
 
-A real member (protocol, driver, log, store) gets the bytes of requests over wires that are none and hands back bytes;
-nothing in between is known here. Counted are the calls that Python code makes, in the event loop and in the thread of
-the log, and how much memory a large value takes at a time. The least of many repetitions counts, because the clock may
-tick in any of them. How often the loop turns while it stays awake for the next request (vigil.py) hangs on time alone,
-so it does not here.
+A real member (protocol, driver, log, store) gets the bytes of requests over wires and hands back bytes; nothing in
+between is known here. Counted are the calls that Python code makes, the wires' own few among them, in the event loop and
+in the thread of the log, and how much memory a large value takes at a time. The least of many repetitions counts,
+because the clock may tick in any of them. How often the loop turns while it stays awake for the next request (vigil.py)
+hangs on time alone, so it does not here.
 
 The limits on calls are about 15 % above what was counted, and whoever makes a request cheaper lowers them. Without what
 is compiled there are others; test_pure.py has them looked at.
@@ -14,6 +14,7 @@ is compiled there are others; test_pure.py has them looked at.
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 import threading
 import tracemalloc
@@ -40,7 +41,7 @@ TOGETHER = 64  # connections whose requests arrive in one turn of the loop
 LARGE_BYTES = 32 << 10
 
 #: Calls a request.
-CALLS = {"PUT": 419.0, "GET": 72.4, "64 PUTs": 86.8, "64 GETs": 44.0, "64 quorum GETs": 61.3}
+CALLS = {"PUT": 445.0, "GET": 83.0, "64 PUTs": 92.0, "64 GETs": 48.7, "64 quorum GETs": 66.0}
 PURE_CALLS = {"PUT": 496.0, "GET": 120.0, "64 PUTs": 152.0, "64 GETs": 92.3, "64 quorum GETs": 146.0}
 #: Calls for each long poll of one key that a write ends: the delivery, and that its connection may go on.
 WATCHER_CALLS = 16.5
@@ -56,17 +57,36 @@ class Costs(NamedTuple):
 
 
 class Wire(asyncio.Transport):
-    """The server's side of a connection without another side; tells of each answer."""
+    """The server's side of a connection; tells of each answer. What is fed goes by a socket only while the server reads
+    that past its transport."""
 
     def __init__(self, factory: Callable[[], asyncio.BaseProtocol], answered: Callable[[bytes], None]) -> None:
-        super().__init__()
+        self._ours, self._clients = socket.socketpair(type=socket.SOCK_SEQPACKET)  # of each answer a part is enough
+        super().__init__({"socket": self._ours})
         self._answered = answered
+        self._is_paused = False
+        asyncio.get_running_loop().add_reader(self._clients, self._readable)
         self._protocol = factory()
         self._protocol.connection_made(self)
 
     def feed(self, octets: bytes) -> None:
-        assert isinstance(self._protocol, asyncio.Protocol)
-        self._protocol.data_received(octets)
+        if self._is_paused:
+            self._clients.send(octets)
+        else:
+            assert isinstance(self._protocol, asyncio.Protocol)
+            self._protocol.data_received(octets)
+
+    def _readable(self) -> None:
+        self._answered(self._clients.recv(14))
+
+    def pause_reading(self) -> None:
+        self._is_paused = True
+
+    def resume_reading(self) -> None:
+        self._is_paused = False
+
+    def get_write_buffer_size(self) -> int:
+        return 0
 
     def write(self, octets: bytes | bytearray | memoryview) -> None:
         self._answered(bytes(octets[:14]))
@@ -85,6 +105,9 @@ class Wire(asyncio.Transport):
 
     def hang_up(self) -> None:
         self._protocol.connection_lost(None)
+        asyncio.get_running_loop().remove_reader(self._clients)
+        self._ours.close()
+        self._clients.close()
 
 
 class Bench:

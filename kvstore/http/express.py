@@ -179,8 +179,8 @@ class Express(asyncio.Protocol):
             self._held = left
         if self._is_full != (left > PIPELINE_BYTES):
             self._is_full = not self._is_full
-            self.stop_intake()
             if self._is_full:
+                self.stop_intake()
                 transport.pause_reading()
             else:
                 transport.resume_reading()

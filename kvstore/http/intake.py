@@ -18,7 +18,12 @@ NOT_NOW, NEVER = -1, -2
 
 
 class Reader(Protocol):
+    """A connection."""
+
     def data_received(self, octets: bytes) -> None: ...
+
+    def fail(self, bug: Exception) -> None:
+        """`data_received` has raised it: what it was given is lost."""
 
     def stop_intake(self) -> None:
         """There is no more to read here: it has ended, or is broken."""
@@ -28,33 +33,40 @@ class Intake:
     """One for all connections of a listener."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Raises OSError where no more files can be opened."""
         self._loop = loop
-        self._readers = sockets.Readers() if sockets.is_compiled else None
-        if self._readers is not None:
-            loop.add_reader(self._readers.descriptor, self._readers.run)
+        self._may_read = sockets.is_compiled
+        self._readers: sockets.Readers | None = None  # opened when it is first needed
 
     def start(self, transport: asyncio.Transport, reader: Reader) -> int:
-        """The descriptor that is read for `reader` from now on, and where it may send at once. Or NOT_NOW, NEVER: then
-        all is as before."""
-        if self._readers is None or transport.get_extra_info("sslcontext") is not None:
+        """The descriptor that is read for `reader` from now on, and where it may send at once; the transport reads no
+        more. Or NOT_NOW, NEVER: then all is as before."""
+        if not self._may_read or transport.get_extra_info("sslcontext") is not None:
             return NEVER
         file = sockets.file_of(transport)
         if file < 0:
             return NOT_NOW
         try:
-            self._readers.add(file, reader)
-        except OSError:  # the system has no room for it
+            self._opened().add(file, reader)
+        except OSError:  # the system has no room for one more
             return NOT_NOW
         transport.pause_reading()
         return file
 
+    def _opened(self) -> sockets.Readers:
+        """Raises OSError."""
+        if self._readers is None:
+            self._readers = sockets.Readers()
+            self._loop.add_reader(self._readers.descriptor, self._readers.run)
+        return self._readers
+
     def stop(self, file: int) -> None:
-        """Not read here any more. Once its transport is closed it is too late."""
+        """Not read here any more. To be said before its transport has closed it: then the number is another's."""
         assert self._readers is not None
         self._readers.remove(file)
 
     def close(self) -> None:
+        """All have stopped; none starts any more."""
+        self._may_read = False
         if self._readers is not None:
             self._loop.remove_reader(self._readers.descriptor)
             self._readers.close()

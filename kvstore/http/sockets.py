@@ -14,6 +14,7 @@ try:
         raise ImportError
     from kvstore.http.sockets_native import Readers, Sends, send_now
 except ImportError:
+    Readers = Sends = send_now = None  # type: ignore[assignment,misc]
     is_compiled = False
 else:
     is_compiled = True

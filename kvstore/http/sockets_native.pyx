@@ -1,8 +1,8 @@
 # cython: language_level=3, binding=False
 """Reads and sends on sockets at once, without a transport in between; compiled, and optional (sockets.py).
 
-The descriptors belong to transports. Whoever gives one here says that its transport neither reads nor has anything to
-send, for as long as it is here.
+The descriptors belong to transports. Whoever sends to one says that its transport has nothing to send; whoever adds one
+to the readers, that its transport does not read, and neither closes it before it is removed.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -70,8 +70,8 @@ cdef class Readers:
             raise OSError(errno, os.strerror(errno))
 
     def add(self, int file, reader not None):
-        """`reader.data_received` gets what comes, and `reader.stop_intake` is called where no more does: then it is
-        the transport's to find out why. Raises OSError."""
+        """`reader.data_received` gets what comes, and `reader.fail` what that raises; `reader.stop_intake` is called
+        where no more comes: then it is the transport's to find out why. Raises OSError."""
         cdef epoll_event event
         event.events = EPOLLIN
         event.data.fd = file
@@ -94,9 +94,16 @@ cdef class Readers:
             reader = self._readers.get(file)
             if reader is None:  # removed by what one before it has read
                 continue
+            if self._ready[at].events != EPOLLIN:  # a socket tells its error once, and that is for the transport
+                reader.stop_intake()
+                continue
             size = recv(file, self._octets, READ_BYTES, MSG_DONTWAIT)
             if size > 0:
-                reader.data_received(PyBytes_FromStringAndSize(self._octets, size))
+                octets = PyBytes_FromStringAndSize(self._octets, size)
+                try:
+                    reader.data_received(octets)
+                except Exception as bug:  # the others are still to be read
+                    reader.fail(bug)
             elif size == 0 or errno != EAGAIN and errno != EINTR:
                 reader.stop_intake()
 

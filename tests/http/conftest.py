@@ -1,14 +1,25 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import pytest
+import uvloop
 
 from kvstore.http.app import Http, Settings, serve
 from tests.http.backend import LocalBackend
 from tests.http.client import RawClient
 
 Connect = Callable[[], Awaitable[RawClient]]
+#: What hangs on how a transport behaves is tried on the server's own event loop as well.
+ON_BOTH_LOOPS = frozenset(("test_express.py", "test_intake.py"))
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, Callable[[], object]]:
+    loops: dict[str, Callable[[], object]] = {"asyncio": asyncio.new_event_loop}
+    if item.path.name in ON_BOTH_LOOPS:
+        loops["uvloop"] = uvloop.new_event_loop
+    return loops
 
 
 @pytest.fixture
