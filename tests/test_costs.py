@@ -1,8 +1,8 @@
 """What one request costs, counted and not timed, so that it is the same on every machine.
 
 A real member (protocol, driver, log, store) gets the bytes of requests over wires and hands back bytes; nothing in
-between is known here. Counted are the calls that Python code makes, the wires' own few among them, in the event loop and
-in the thread of the log, and how much memory a large value takes at a time. The least of many repetitions counts,
+between is known here. Counted are the calls that Python code makes, the wires' own few among them, in the event loop
+and in the thread of the log, and how much memory a large value takes at a time. The least of many repetitions counts,
 because the clock may tick in any of them. How often the loop turns while it stays awake for the next request (vigil.py)
 hangs on time alone, so it does not here.
 
