@@ -9,7 +9,8 @@ alone decides where a request ends, and there is nothing to smuggle between the 
 A connection has one request served at a time, in order; a watch is served until it ends. The driver tells a write's
 outcome, and the store an event, by a call in the midst of the driver's turn; all answers of one turn are written
 together behind it, what ends a watch just before them, and other events at once. The functions that parse, do and
-answer are those of `v2.keys`. This file knows one connection, no store and no JSON.
+answer are those of `v2.keys`. From the second plain request on the socket is read past the transport (intake.py), until
+anything else happens than plain requests and answers. This file knows one connection, no store and no JSON.
 """
 
 from __future__ import annotations
