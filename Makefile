@@ -4,7 +4,7 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-CYTHON := $(wildcard kvstore/*.pyx kvstore/*/*.pyx)
+COMPILED := $(wildcard kvstore/*.pyx kvstore/*/*.pyx) $(shell sed -n 's/^    "\(kvstore.*\.py\)",$$/\1/p' setup.py)
 
 .PHONY: help run cluster check lock-check test sim fuzz fuzz-guided bench conformance differential test-patroni clean
 
@@ -14,15 +14,15 @@ help:  ## list the targets
 
 # The constraints hold for the build as well, which pip does apart from the installation. What was compiled goes before:
 # where it cannot be made anew, an old one must not stay.
-$(READY): pyproject.toml constraints.txt $(CYTHON)
+$(READY): pyproject.toml setup.py constraints.txt $(COMPILED)
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is not installed (Debian: apt-get install python3 python3-venv)"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) -V); choose another one: make PYTHON=python3.11"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "make: $(PYTHON) cannot make virtual environments (Debian: apt-get install python3-venv)"; exit 1; }
 	@test -x $(BIN)/pip || { echo "making $(VENV) ..."; $(PYTHON) -m venv --clear $(VENV); }
-	@echo "installing kvstore and its dependencies ..."
-	@rm -rf build $(CYTHON:.pyx=.*.so)
+	@echo "installing kvstore and its dependencies (where there is a compiler, it takes a minute) ..."
+	@rm -rf build; find kvstore -name '*.so' -delete
 	@PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
-	@missing=; for source in $(CYTHON:.pyx=); do ls $$source.*.so >/dev/null 2>&1 || missing=1; done; test -z "$$missing" || \
+	@missing=; for source in $(basename $(COMPILED)); do ls $$source.*.so >/dev/null 2>&1 || missing=1; done; test -z "$$missing" || \
 		echo "make: no C compiler, or none that works, so kvstored runs without its compiled parts, slower (Debian: apt-get install gcc python3-dev; then make -B $@)"
 	@touch $@
 
@@ -71,5 +71,6 @@ bench: $(READY)  ## ours and etcd side by side, half an hour; two minutes: ARGS=
 	@exec $(BIN)/python -m benchmarks $(ARGS)
 
 clean:  ## remove what was made, and the data of `make run` and `make cluster`
-	@rm -rf $(VENV) .clients run build $(CYTHON:.pyx=.c) $(CYTHON:.pyx=.*.so) dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) .clients run build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find kvstore -name '*.so' -delete -o -name '*native.c' -delete

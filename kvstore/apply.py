@@ -96,7 +96,7 @@ class StateMachine:
             raise WireError("a snapshot does not begin with its version")
         if head[0] != SNAPSHOT_VERSION:
             raise WireError(f"a snapshot of layout {head[0]}; this version knows {SNAPSHOT_VERSION}")
-        store = Store.restore((unpack(chunk) for chunk in rest), history_limit, history_bytes)
+        store = Store.restore(map(unpack, rest), history_limit, history_bytes)
         return cls(store, Membership.restore(head[1]), Auth.restore(head[2]), check_number(head[3]))
 
     def adopt(self, restored: StateMachine) -> None:

@@ -15,13 +15,10 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
-from kvstore import compiled
 from kvstore.storage.files import OSFile
 from kvstore.storage.segment import Staged
 
 try:
-    if not compiled.IS_WANTED:
-        raise ImportError
     from kvstore.storage.native import Committer as NativeCommitter
 except ImportError:
     NativeCommitter = None  # type: ignore[assignment,misc]

@@ -20,7 +20,7 @@ from typing import Any
 
 import uvloop
 
-from kvstore import bootstrap, lanes, logs, wire
+from kvstore import bootstrap, compiled, lanes, logs, wire
 from kvstore.auth import Auth
 from kvstore.bootstrap import Opened, StartError
 from kvstore.collector import Collector, no_collections
@@ -81,7 +81,15 @@ SWITCH_INTERVAL_SECONDS = 0.0005
 COLLECT_LOOK_SECONDS = 5.0
 
 #: Whether all that can be compiled was, and is in use.
-is_compiled = wire.has_shortcuts and lanes.is_compiled and shortcut.is_compiled and sockets.is_compiled
+is_compiled = all(
+    (
+        wire.has_shortcuts,
+        lanes.is_compiled,
+        shortcut.is_compiled,
+        sockets.is_compiled,
+        compiled.is_in_use("kvstore.node"),
+    )
+)
 
 EXIT_OK = 0
 EXIT_FAILED = 1

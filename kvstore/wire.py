@@ -16,7 +16,6 @@ from typing import Any, NamedTuple, TypeAlias, cast, get_type_hints
 
 import msgpack
 
-from kvstore import compiled
 from kvstore.raft.types import (
     AppendRequest,
     AppendResponse,
@@ -40,8 +39,6 @@ from kvstore.raft.types import (
 from kvstore.store.operations import OPERATIONS, Operation, Set
 
 try:
-    if not compiled.IS_WANTED:
-        raise ImportError
     from kvstore import native
 except ImportError:
     native = None  # type: ignore[assignment]

@@ -6,6 +6,7 @@ and in the thread of the log, and how much memory a large value takes at a time.
 because the clock may tick in any of them. How often the loop turns while it stays awake for the next request (vigil.py)
 hangs on time alone, so it does not here.
 
+What is compiled makes its calls among itself unseen; so with it only those count that leave it, or come to it.
 The limits on calls are about 15 % above what was counted, and whoever makes a request cheaper lowers them. Without what
 is compiled there are others; test_pure.py has them looked at.
 `make test ARGS='tests/test_costs.py -s'` shows what is counted.
@@ -14,7 +15,6 @@ is compiled there are others; test_pure.py has them looked at.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import sys
 import threading
@@ -23,12 +23,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from threading import get_ident
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pytest
 import uvloop
 
-from kvstore.http import fanout, vigil
+from kvstore.http import vigil
 from kvstore.server import Server, is_compiled, run
 from kvstored.settings import gather
 from tests.cluster import free_ports
@@ -42,12 +42,13 @@ TOGETHER = 64  # connections whose requests arrive in one turn of the loop
 LARGE_BYTES = 32 << 10
 
 #: Calls a request.
-CALLS = {"PUT": 445.0, "GET": 83.0, "64 PUTs": 92.0, "64 GETs": 48.7, "64 quorum GETs": 66.0}
+CALLS = {"PUT": 169.0, "GET": 52.0, "64 PUTs": 29.8, "64 GETs": 22.3, "64 quorum GETs": 27.1}
 PURE_CALLS = {"PUT": 496.0, "GET": 120.0, "64 PUTs": 152.0, "64 GETs": 92.3, "64 quorum GETs": 146.0}
 #: Calls for each long poll of one key that a write ends: the delivery, and that its connection may go on.
-WATCHER_CALLS = 16.5
-#: Bytes at a time for each byte of the value. One copy more is too many; what is read past a transport counts as one.
-COPIES = {"PUT": 13.6, "GET": 1.6}
+WATCHER_CALLS = 11.9
+PURE_WATCHER_CALLS = 18.8
+#: Bytes at a time for each byte of the value. One copy more is too many.
+COPIES = {"PUT": 12.6, "GET": 1.6}
 PURE_COPIES = {"PUT": 12.6, "GET": 2.8}
 
 
@@ -74,8 +75,7 @@ class Wire(asyncio.Transport):
         if self._is_paused:
             self._clients.send(octets)
         else:
-            assert isinstance(self._protocol, asyncio.Protocol)
-            self._protocol.data_received(octets)
+            cast(asyncio.Protocol, self._protocol).data_received(octets)
 
     def _readable(self) -> None:
         self._answered(self._clients.recv(14))
@@ -288,8 +288,6 @@ def costs(tmp_path_factory: pytest.TempPathFactory) -> Costs:
         patch.setattr(uvloop.Loop, "create_server", create_and_remember)
         for name in ("AWAKE_SECONDS", "WRITE_SECONDS"):
             patch.setattr(vigil, name, 0.0)
-        patch.setattr(fanout, "MANY", TOGETHER // 2)  # that polls end as ten thousand do, ...
-        patch.setattr(os, "sched_getaffinity", lambda _: {0, 1})  # ... and everywhere with help
         count.install()
         try:
             assert run(settings, lambda server: tasks.append(asyncio.ensure_future(measure(server)))) == 0
@@ -307,7 +305,7 @@ def test_a_request_takes_no_more_calls_than_it_did(costs: Costs, what: str) -> N
 
 
 def test_a_delivery_takes_no_more_calls_and_sends_than_it_did(costs: Costs) -> None:
-    assert costs.watcher_calls <= WATCHER_CALLS
+    assert costs.watcher_calls <= (WATCHER_CALLS if is_compiled else PURE_WATCHER_CALLS)
 
 
 @pytest.mark.parametrize("what", COPIES)

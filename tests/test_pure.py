@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from kvstore import server
+from kvstore import compiled, server
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 240.0
@@ -40,10 +41,17 @@ def without_compiled(*arguments: str) -> None:
 def test_the_switch_leaves_out_all_that_is_compiled() -> None:
     without_compiled(
         "-c",
-        "import sys; import kvstored.main; from kvstore import server\n"
-        "found = [name for name in sys.modules if name.startswith('kvstore') and name.endswith('native')]\n"
+        "import sys; import kvstored.main; from kvstore import compiled, server\n"
+        "found = [name for name in sys.modules if name.startswith('kvstore') and compiled.is_in_use(name)]\n"
         "assert not server.is_compiled and not found, found",
     )
+
+
+def test_without_the_switch_all_that_setup_names_is_in_use() -> None:
+    named = re.findall(r'^    "kvstore/(.+)\.py",$', (ROOT / "setup.py").read_text(), re.MULTILINE)
+    assert named
+    modules = [f"kvstore.{name.replace('/', '.')}" for name in named]
+    assert [name for name in modules if not compiled.is_in_use(name)] == []
 
 
 def test_all_is_the_same_without_it() -> None:

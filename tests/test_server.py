@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,10 +45,15 @@ async def test_a_driver_that_breaks_ends_the_server(tmp_path: Path, monkeypatch:
         server = Server(settings, bootstrap.open_member(settings, OSFiles(), folder))
         await server.start()
 
-        def broken() -> bool:
-            raise AssertionError("the log has a hole")
+        class Broken:
+            def flush(self) -> bool:
+                raise AssertionError("the log has a hole")
 
-        monkeypatch.setattr(server.node, "flush", broken)
+            def __getattr__(self, name: str) -> Any:
+                return getattr(driver, name)
+
+        driver = server.node
+        monkeypatch.setattr(server, "node", Broken())
         async with asyncio.timeout(SECONDS):
             assert "the log has a hole" in str(await server.stopping)
         await server.stop_at_once()

@@ -85,7 +85,8 @@ class Http:
         self._listener = await listen(factory, host, port, ACCEPT_QUEUE, credentials)
 
     def _accept(self) -> asyncio.Protocol:
-        return Refusal() if self.load.is_full else Express(self._lane)
+        # One that is compiled inherits from nothing that is not; it has what a Protocol has.
+        return Refusal() if self.load.is_full else cast(asyncio.Protocol, Express(self._lane))
 
     def _accept_guarded(self) -> asyncio.Protocol:
         """Where requests must name this host, the express lane, which does not look, takes none."""

@@ -133,7 +133,7 @@ class Guard:
             user = await self._who(authorization) if authorization else self._shown(request)
         except _NotRight:
             raise Denied from None
-        if not auth.enabled:  # switched off while we looked at the password
+        if not self._backend.auth.enabled:  # switched off while we looked at the password
             return Permit(user, False, asked, written, Scope.ALL)
         scope = scope_of(auth, user, asked, written)
         if scope is Scope.NONE:

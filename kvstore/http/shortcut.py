@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kvstore import compiled
 from kvstore.http.v2.parameters import KeyRequest
 from kvstore.store.events import Event, NodeView
 
@@ -36,8 +35,6 @@ def _compose_view(
 
 
 try:
-    if not compiled.IS_WANTED:
-        raise ImportError
     from kvstore.http.native import compose_event, compose_view, take
 except ImportError:
     is_compiled = False

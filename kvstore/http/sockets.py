@@ -5,13 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from kvstore import compiled
-
 __all__ = ["Readers", "Sends", "file_of", "is_compiled", "send_now"]
 
 try:
-    if not compiled.IS_WANTED:
-        raise ImportError
     from kvstore.http.sockets_native import Readers, Sends, send_now
 except ImportError:
     Readers = Sends = send_now = None  # type: ignore[assignment,misc]

@@ -116,8 +116,8 @@ class Log:
     def holds_configuration(self, first: int, last: int) -> bool:
         """Whether an entry from `first` to `last` changes the configuration."""
         low = max(first - self.start_index - 1, 0)
-        changed = (entry.kind == EntryKind.CONFIGURATION for entry in self._entries[low : last - self.start_index])
-        return any(changed)
+        looked_at = self._entries[low : last - self.start_index]
+        return any(entry.kind == EntryKind.CONFIGURATION for entry in looked_at)
 
     def applicable(self, max_bytes: int) -> list[Entry]:
         """Committed and durable here, not yet applied."""

@@ -5,7 +5,7 @@ It knows keys, directories and deadlines; it knows no index of its own, no event
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import repeat
 
 from kvstore.store.deadlines import Deadlines, seconds_left
@@ -28,6 +28,11 @@ def view(key: bytes, node: Node, now: int, nodes: tuple[NodeView, ...] | None = 
     value, created, modified, expiration = node
     ttl = None if expiration is None else seconds_left(expiration, now)
     return _new(NodeView, (key, value, value is None, created, modified, expiration, ttl, nodes))
+
+
+def _grown(members: dict[bytes, list[bytes]]) -> Iterator[tuple[bytes, Growing[None]]]:
+    for directory, keys in members.items():
+        yield directory, growing(zip(keys, repeat(None)), len(keys))
 
 
 class Tree:
@@ -95,8 +100,7 @@ class Tree:
                 members[parent_of(key)].append(key)
         if ROOT not in members:
             raise KeyError(ROOT)
-        found = ((directory, growing(zip(keys, repeat(None)), len(keys))) for directory, keys in members.items())
-        self.children = growing(found, len(members))
+        self.children = growing(_grown(members), len(members))
 
     def replace(self, key: bytes, old: Node, node: Node) -> None:
         """Put `node` where `old` is. A directory stays one; a file may become an empty directory."""

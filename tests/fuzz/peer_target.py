@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
+from unittest.mock import patch
 
 from kvstore.transport import PREAMBLE, Acceptor, Hello, PeerTransport, Verdict, frame
 from kvstore.wire import PEER_VERSION, PeerMessage, pack
@@ -12,15 +14,15 @@ from tests.fuzz.transport import Pipe, cut
 from tests.fuzz.wire_targets import FRAMES, TOKENS
 
 CLUSTER = 77
+
+
 #: The loop of all targets that need one.
 LOOP = asyncio.new_event_loop()
 
 
-class _Peers(PeerTransport):
-    """Dials nobody: what a hello says where the sender is, may be anywhere."""
-
-    def _link(self, member: int, urls: tuple[str, ...]) -> None:
-        pass
+async def _nobody(*_arguments: Any, **_more: Any) -> Any:
+    """What a hello says where its sender is, may be anywhere: nobody is dialled."""
+    raise ConnectionRefusedError
 
 
 class _Receiver:
@@ -45,11 +47,12 @@ class _Http(asyncio.Protocol):
 
 
 def take_stream(octets: bytes) -> None:
-    LOOP.run_until_complete(_take(octets))
+    with patch.object(LOOP, "create_connection", _nobody):
+        LOOP.run_until_complete(_take(octets))
 
 
 async def _take(octets: bytes) -> None:
-    peers = _Peers((CLUSTER, 1, b"1" * 16), _Receiver())
+    peers = PeerTransport((CLUSTER, 1, b"1" * 16), _Receiver())
     acceptor = Acceptor(peers, _Http)
     pipe = Pipe(acceptor)
     acceptor.connection_made(pipe)

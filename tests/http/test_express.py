@@ -6,6 +6,8 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from time import monotonic
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +20,8 @@ from kvstore.http.backend import Unavailable
 from kvstore.http.express import PIPELINE_BYTES
 from kvstore.http.heads import HEADS, Head, Heads, judge
 from kvstore.http.lane import EXPRESS_BYTES
+from kvstore.http.reply import Answer
+from kvstore.http.v2.keys import answer_failure
 from kvstore.limits import Limits
 from kvstore.store.operations import Set
 from kvstore.wire import Guarded, SwitchAuth
@@ -316,18 +320,20 @@ async def test_so_many_requests_of_a_client_are_served_in_a_go_and_then_it_is_th
     client: RawClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moments: list[str] = []
-    serve_next, later = express.Express._next, lane.Lane.later
+    loop = asyncio.get_running_loop()
+    call_soon = loop.call_soon
 
-    def counted(self: express.Express) -> bool:
+    def counted(error: Any, backend: Any) -> Answer:
         moments.append("request")
-        return serve_next(self)
+        return answer_failure(error, backend)
 
-    def noted(self: lane.Lane, callback: Callable[[], None]) -> None:
-        moments.append("turn")
-        later(self, callback)
+    def noted(callback: Callable[..., object], *arguments: Any, **more: Any) -> asyncio.Handle:
+        if getattr(callback, "__name__", "") == "_take_turn":
+            moments.append("turn")
+        return call_soon(callback, *arguments, **more)
 
-    monkeypatch.setattr(express.Express, "_next", counted)
-    monkeypatch.setattr(lane.Lane, "later", noted)
+    monkeypatch.setattr(express, "answer_failure", counted)
+    monkeypatch.setattr(loop, "call_soon", noted)
     many = 5 * express.TURN_REQUESTS
     client.send(request("GET /v2/keys/none") * many)
     for _ in range(many):
@@ -419,14 +425,14 @@ async def test_whoever_is_still_answered_is_not_idle(backend: LocalBackend, monk
     client = await RawClient.connect(http.port)
     await client.ask(put("/a", "value=" + "x" * 60_000))
     (connection,) = http._lane.connections
-    looks: list[float] = []
-    original = express.Express.close_if_idle
+    looks: list[float] = []  # at all connections, and at the load
+    original = http.load.look
 
-    def counted(self: express.Express, now: float, limits: Limits) -> None:
-        looks.append(now)
-        original(self, now, limits)
+    def counted() -> None:
+        looks.append(monotonic())
+        original()
 
-    monkeypatch.setattr(express.Express, "close_if_idle", counted)
+    monkeypatch.setattr(http.load, "look", counted)
     client.writer.transport.pause_reading()  # type: ignore[attr-defined]
     client.send(request("GET /v2/keys/a") * 200)
     await until(lambda: connection._is_blocked)

@@ -1,0 +1,47 @@
+"""What of kvstore is compiled; all else about the package is in pyproject.toml.
+
+All of it is optional: where there is no C compiler, Python runs the same, slower. docs/adr/0018 and 0023 say why these.
+"""
+
+from mypyc.build import mypycify
+from setuptools import Extension, setup
+
+#: Written for the compiler, with another way in Python beside each of them.
+NATIVE = ["kvstore.native", "kvstore.storage.native", "kvstore.http.native", "kvstore.http.sockets_native"]
+
+#: Plain Python that each request passes through, compiled from the very source that runs without.
+HOT = [
+    "kvstore/http/express.py",
+    "kvstore/http/lane.py",
+    "kvstore/node.py",
+    "kvstore/proposals.py",
+    "kvstore/apply.py",
+    "kvstore/disk.py",
+    "kvstore/transport.py",
+    "kvstore/streams.py",
+    "kvstore/raft/core.py",
+    "kvstore/raft/state.py",
+    "kvstore/raft/log.py",
+    "kvstore/raft/progress.py",
+    "kvstore/raft/quorum.py",
+    "kvstore/raft/proposals.py",
+    "kvstore/raft/replication.py",
+    "kvstore/raft/following.py",
+    "kvstore/raft/reads.py",
+    "kvstore/storage/wal.py",
+    "kvstore/storage/segment.py",
+    "kvstore/store/store.py",
+    "kvstore/store/tree.py",
+    "kvstore/store/nodes.py",
+    "kvstore/store/history.py",
+    "kvstore/store/counts.py",
+]
+
+#: Types are `make check`'s to judge; what the package depends on is not there while it is built.
+TYPES = ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent"]
+
+native = [Extension(name, [name.replace(".", "/") + ".pyx"], extra_compile_args=["-O3"]) for name in NATIVE]
+hot = mypycify([*TYPES, *HOT], opt_level="3", group_name="kvstore.hot")
+for extension in native + hot:
+    extension.optional = True
+setup(ext_modules=native + hot)
