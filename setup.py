@@ -13,6 +13,7 @@ NATIVE = ["kvstore.native", "kvstore.storage.native", "kvstore.http.native", "kv
 HOT = [
     "kvstore/http/express.py",
     "kvstore/http/lane.py",
+    "kvstore/http/v2/watches.py",
     "kvstore/node.py",
     "kvstore/proposals.py",
     "kvstore/apply.py",
@@ -35,6 +36,7 @@ HOT = [
     "kvstore/store/nodes.py",
     "kvstore/store/history.py",
     "kvstore/store/counts.py",
+    "kvstore/store/watchers.py",
 ]
 
 #: Types are `make check`'s to judge; what the package depends on is not there while it is built.

@@ -27,7 +27,7 @@ from kvstore.http.heads import LINE
 from kvstore.http.intake import NOT_NOW
 from kvstore.http.lane import EXPRESS_BYTES, Lane
 from kvstore.http.load import drop
-from kvstore.http.reply import LAST_CHUNK, Answer, chunk, compose, compose_stream_head, last_piece, refusal
+from kvstore.http.reply import LAST_CHUNK, Answer, chunk, compose, compose_stream_head, refusal
 from kvstore.http.sockets import send_now
 from kvstore.http.v2.keys import answer_failure, answer_of, list_or_read, operation_of, watch
 from kvstore.http.v2.parameters import PREFIX, KeyRequest, parse_key_request
@@ -55,7 +55,6 @@ class Express:
     __slots__ = (
         "_asked",
         "_at",
-        "_file",
         "_has_asked",
         "_held",
         "_is_blocked",
@@ -70,12 +69,13 @@ class Express:
         "_rest",
         "_transport",
         "_watch",
+        "file",
     )
 
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
         self._transport: asyncio.Transport | None = None
-        self._file = NOT_NOW  # that the intake reads for us, and we send to at once
+        self.file = NOT_NOW  # that the intake reads for us, and we send to at once
         self._rest = b""  # what has arrived ...
         self._at = 0  # ... and is not consumed from here on
         self._held = 0  # bytes of it that the load knows of
@@ -119,8 +119,9 @@ class Express:
             taken = lane.take(octets, 0)
             if taken is not None and taken[0] == len(octets):
                 try:
-                    if self._file == NOT_NOW:
-                        self._start_intake(taken[1])
+                    if self.file == NOT_NOW and self._has_asked and not taken[1].wait:
+                        self._start_intake()  # who asks one thing after the other most likely goes on like that
+                    self._has_asked = True
                     self._begin(taken[1], octets, taken[1].key)
                 except Exception as bug:
                     self.fail(bug)
@@ -131,17 +132,15 @@ class Express:
         else:
             self._hold()
 
-    def _start_intake(self, asked: KeyRequest) -> None:
-        """Who asks one plain thing after the other most likely goes on like that."""
-        if self._has_asked and not asked.wait and self._transport is not None:
-            self._file = self._lane.intake.start(self._transport, self)
-        self._has_asked = True
+    def _start_intake(self) -> None:
+        if self._transport is not None:
+            self.file = self._lane.intake.start(self._transport, self)
 
     def stop_intake(self) -> None:
         """From here on the transport reads, and sends, as it does at the beginning."""
-        if self._file >= 0:
-            self._lane.intake.stop(self._file)
-            self._file = NOT_NOW
+        if self.file >= 0:
+            self._lane.intake.stop(self.file)
+            self.file = NOT_NOW
             if self._transport is not None:
                 self._transport.resume_reading()
 
@@ -343,18 +342,20 @@ class Express:
             return
         lane = self._lane
         if isinstance(answer, bytes):
-            self._send(answer)
+            self.write(answer)
             lane.vigil.tell()
         elif lane.is_closing or (self._is_half_closed and self._at >= len(self._rest)):
-            self._send(compose(answer, lane.last))
+            self.write(compose(answer, lane.last))
             self._close()
         else:
-            self._send(compose(answer, lane.usual))
+            self.write(compose(answer, lane.usual))
 
-    def _send(self, octets: bytes) -> None:
-        assert self._transport is not None
-        if self._file >= 0:
-            sent = send_now(self._file, octets)
+    def write(self, octets: bytes) -> None:
+        """At once where that may be, else by the transport; to who is gone, not at all."""
+        if self._transport is None:
+            return
+        if self.file >= 0:
+            sent = send_now(self.file, octets)
             if sent == len(octets):
                 return
             self.stop_intake()  # the client does not read, or is gone
@@ -369,7 +370,7 @@ class Express:
         if self._watch is not None:
             self.abort()  # in the middle of a body nothing can be said
         else:
-            self._send(refusal(500))
+            self.write(refusal(500))
             self._close()
 
     # --- a watch (watches.Sink) -----------------------------------------------------------------------------------
@@ -383,8 +384,11 @@ class Express:
             self._write(answer_failure(error, lane.backend))
             return
         self._asked, self._watch = asked, started
-        self.stop_intake()
-        transport.write(compose_stream_head(started.head, lane.usual))
+        if asked.stream or started.has_backlog:
+            self.stop_intake()  # what is sent piece by piece gathers in the transport
+        elif self.file == NOT_NOW and not (self._is_full or self._is_half_closed):
+            self._start_intake()  # so that many can be ended at once
+        self.write(compose_stream_head(started.head, lane.usual))
         started.attach(self)
         if self._is_half_closed:  # as etcd does: whoever sends no more waits for nothing either
             started.finish()
@@ -400,12 +404,10 @@ class Express:
     def end(self, last: bytes = b"") -> None:
         """The connection may live on, but not before the driver's turn is over."""
         self._watch = None
-        if self._transport is None:
-            self._lane.ended(self)
-        elif last:
-            self._lane.ended_with(last_piece(last), self._transport, self)
+        if last:
+            self._lane.ended_with(last, self)
         else:
-            self._transport.write(LAST_CHUNK)
+            self.write(LAST_CHUNK)
             self._lane.ended(self)
 
     def review(self, auth: Auth) -> None:

@@ -1,14 +1,15 @@
 """One piece to many connections: out of as many threads as there are cores, where that is compiled (sockets.py).
 
 Nearly all that such a send costs is the kernel's, and the interpreter is not needed for it. So while the event loop
-waits here, as it would if it sent alone, others help. What cannot be sent at once goes the usual way, by the transport:
-whoever does not read, or is gone. Knows nothing of HTTP.
+waits here, as it would if it sent alone, others help. What cannot be sent at once goes the usual way: whoever does not
+read, or is gone. Knows nothing of HTTP.
 """
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 from kvstore.http import sockets
 
@@ -18,6 +19,16 @@ MANY = 128
 THREADS = 4
 
 
+class Receiver(Protocol):
+    """A connection."""
+
+    @property
+    def file(self) -> int:
+        """Its descriptor, if what is sent there at once is what `write` would send; below 0: it is not."""
+
+    def write(self, octets: bytes) -> None: ...
+
+
 class Fanout:
     """`cores`: that this process may use. The helping threads are started when they are first needed."""
 
@@ -25,21 +36,13 @@ class Fanout:
         self._helpers = min(cores, THREADS) - 1 if sockets.is_compiled else 0
         self._pool: ThreadPoolExecutor | None = None
 
-    def send(self, piece: bytes, transports: list[asyncio.Transport]) -> None:
-        if not self._helpers or len(transports) < MANY:
-            for transport in transports:
-                transport.write(piece)
+    def send(self, piece: bytes, receivers: Sequence[Receiver]) -> None:
+        if not self._helpers or len(receivers) < MANY:
+            for receiver in receivers:
+                receiver.write(piece)
             return
-        ready, files = [], []
-        for transport in transports:
-            file = sockets.file_of(transport)
-            if file < 0:
-                transport.write(piece)
-            else:
-                ready.append(transport)
-                files.append(file)
-        for at, sent in self._send(piece, files):
-            ready[at].write(piece[sent:])
+        for at, sent in self._send(piece, [receiver.file for receiver in receivers]):
+            receivers[at].write(piece[sent:])
 
     def _send(self, piece: bytes, files: list[int]) -> list[tuple[int, int]]:
         """To which of them not all was sent, and how much was."""

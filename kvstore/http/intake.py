@@ -1,9 +1,9 @@
 """Reads the sockets of busy connections in one go, past their transports, where that is compiled (sockets.py).
 
 A transport costs the loop about as much for each request as the request itself. So a connection that asks one thing
-after the other has its socket read here; the transport stays its owner. Whatever is not a plain answer to a plain
-request, a socket that takes no more or brings no more, is the transport's again: the connection then stops its intake.
-Knows nothing of HTTP.
+after the other, or waits for the end of a long poll, has its socket read here; the transport stays its owner. Whatever
+is not a plain answer to a plain request, a socket that takes no more or brings no more, is the transport's again: the
+connection then stops its intake. Knows nothing of HTTP.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from kvstore.http.fanout import Fanout
 from kvstore.http.heads import Heads
 from kvstore.http.intake import Intake
 from kvstore.http.load import Load
-from kvstore.http.reply import Answer, Manner, date_line, status_line
+from kvstore.http.reply import Answer, Manner, date_line, last_piece, status_line
 from kvstore.http.shortcut import Query, compose_event, compose_view, is_compiled, take
 from kvstore.http.v2.answers import SUCCESS_HEAD, answer_view
 from kvstore.http.v2.keys import answer_of, head_now, list_or_read
@@ -68,7 +68,7 @@ class Lane:
         self.is_closing = False
         self._settled: list[tuple[Express, Outcome | None]] = []
         self._ended: list[Express] = []
-        self._deliveries: defaultdict[bytes, list[asyncio.Transport]] = defaultdict(list)
+        self._deliveries: defaultdict[bytes, list[Express]] = defaultdict(list)
         self._fanout = Fanout(len(os.sched_getaffinity(0)))
         self._loop = asyncio.get_running_loop()
         self.intake = Intake(self._loop)
@@ -141,18 +141,19 @@ class Lane:
             self._loop.call_soon(self._go_on)
         self._ended.append(connection)
 
-    def ended_with(self, piece: bytes, transport: asyncio.Transport, connection: Express) -> None:
-        """As `ended`; `piece`, the end of its body, is sent before the answers of the driver's turn, to all who get it
+    def ended_with(self, last: bytes, connection: Express) -> None:
+        """As `ended`; `last`, the last of its body, is sent before the answers of the driver's turn, to all who get it
         together."""
         if not self._deliveries:
             self.backend.at_turn_end(self._deliver, first=True)
-        self._deliveries[piece].append(transport)
-        self.ended(connection)
+            self._loop.call_soon(self._go_on)
+        self._deliveries[last].append(connection)
 
     def _deliver(self) -> None:
         deliveries, self._deliveries = self._deliveries, defaultdict(list)
-        for piece, transports in deliveries.items():
-            self._fanout.send(piece, transports)
+        for last, connections in deliveries.items():
+            self._fanout.send(last_piece(last), connections)
+            self._ended += connections
 
     def _go_on(self) -> None:
         self._deliver()  # where there was no turn of the driver

@@ -122,7 +122,7 @@ cdef class Readers:
 
 
 cdef class Sends:
-    """`piece` to each of the sockets that `files` are the descriptors of.
+    """`piece` to each of the sockets that `files` are the descriptors of; nothing is sent to one below 0.
 
     `run` shares the work with whoever else runs it, and needs no interpreter meanwhile. What is over when the last of
     them has returned, `unsent` tells: where in `files`, and how many bytes went there if not all.

@@ -20,7 +20,7 @@ import pytest
 
 from kvstore.http import sockets
 from kvstore.http.app import Http
-from kvstore.http.express import Express
+from kvstore.http.express import PIPELINE_BYTES, Express
 from kvstore.http.intake import NEVER, NOT_NOW, Intake
 from kvstore.store.operations import Set
 from tests.http.backend import LocalBackend
@@ -336,7 +336,7 @@ async def busy(connect: Connect) -> RawClient:
 def connection(http: Http, busy: RawClient) -> Express:
     """The server's end of it."""
     (made,) = http._lane.connections
-    assert files_read(http._lane.intake) == {made._file}
+    assert files_read(http._lane.intake) == {made.file}
     return made
 
 
@@ -375,22 +375,73 @@ async def test_a_large_answer_arrives_whole_and_then_its_connection_is_read_agai
     end.resume_reading()  # type: ignore[attr-defined]
     for value in values:
         assert b'"value":"%b"' % value in (await busy.response()).body
+    await until(lambda: not connection._is_blocked)
     await busy.ask(request("GET /v2/keys/0"))
-    assert files_read(http._lane.intake) == {connection._file}
+    assert files_read(http._lane.intake) == {connection.file}
 
 
-async def test_a_watch_is_its_transports_and_what_follows_is_read_again(
-    http: Http, connection: Express, busy: RawClient, backend: LocalBackend
+async def test_a_poll_is_read_from_the_first_request_on(http: Http, connect: Connect, backend: LocalBackend) -> None:
+    """So that many can be ended at once (fanout.py)."""
+    client = await connect()
+    for value in (b"1", b"2"):
+        client.send(request("GET /v2/keys/a?wait=true"))
+        await client.head()
+        (connection,) = http._lane.connections
+        assert files_read(http._lane.intake) == {connection.file}
+        backend.apply(Set(b"/a", value, False, None, False))
+        assert b'"value":"%b"' % value in await client.chunk()
+        assert await client.chunk() == b""
+        assert files_read(http._lane.intake) == {connection.file}
+
+
+@pytest.mark.parametrize("query", ["wait=true&stream=true", "wait=true&waitIndex=1"])
+async def test_what_a_watch_sends_in_pieces_its_transport_gathers_and_what_follows_is_read_again(
+    http: Http, connection: Express, busy: RawClient, backend: LocalBackend, query: str
 ) -> None:
-    busy.send(request("GET /v2/keys/none") + request("GET /v2/keys/a?wait=true"))
+    backend.apply(Set(b"/a", b"1", False, None, False))
+    busy.send(request("GET /v2/keys/none") + request(f"GET /v2/keys/a?{query}"))
     assert (await busy.response()).status == 404
     await busy.head()
     assert files_read(http._lane.intake) == set()
-    backend.apply(Set(b"/a", b"1", False, None, False))
-    assert b'"value":"1"' in await busy.chunk()
+    if "stream" in query:
+        backend.apply(Set(b"/a", b"1", False, None, False))
+        assert b'"value":"1"' in await busy.chunk()
+        for watching in list(http._lane.connections):
+            assert watching._watch is not None
+            watching._watch.finish()
+    else:
+        assert b'"value":"1"' in await busy.chunk()
     assert await busy.chunk() == b""
     await busy.ask(request("GET /v2/keys/a"))
-    assert files_read(http._lane.intake) == {connection._file}
+    assert files_read(http._lane.intake) == {connection.file}
+
+
+async def test_who_has_too_much_waiting_is_not_read_for_a_poll_either(
+    http: Http, connection: Express, busy: RawClient, backend: LocalBackend
+) -> None:
+    polls = 3 * PIPELINE_BYTES // len(request("GET /v2/keys/a?wait=true"))
+    busy.send(request("GET /v2/keys/a?wait=true") * polls)
+    for _ in range(3):
+        await busy.head()
+        await until(lambda: connection._is_full)
+        assert files_read(http._lane.intake) == set()
+        backend.apply(Set(b"/a", b"1", False, None, False))
+        assert await busy.chunk()
+        assert await busy.chunk() == b""
+
+
+async def test_who_sends_no_more_is_not_read_for_a_poll(
+    http: Http, connection: Express, busy: RawClient, backend: LocalBackend
+) -> None:
+    backend.is_stuck = True
+    busy.send(put("/a", "value=1") + request("GET /v2/keys/a?wait=true"))
+    busy.writer.write_eof()
+    await until(lambda: connection._is_half_closed)
+    backend.pending[0].set_result(backend.apply(Set(b"/a", b"1", False, None, False)))
+    while http.connections:
+        assert files_read(http._lane.intake) == set()
+        await asyncio.sleep(0)
+    assert [(await busy.response()).status for _ in range(2)] == [201, 200]
 
 
 async def test_who_is_gone_in_a_watch_is_let_go(
@@ -441,7 +492,7 @@ async def test_an_answer_to_who_is_gone_harms_nobody(
 
 async def test_a_number_that_is_used_again_is_the_new_ones(http: Http, connection: Express, busy: RawClient) -> None:
     """However a transport comes to its end."""
-    file, transport = connection._file, connection._transport
+    file, transport = connection.file, connection._transport
     assert transport is not None
     with socket.socket() as end:
         transport.abort()

@@ -87,6 +87,11 @@ class Watch:
             self._watcher = store.watch(key, recursive, self._stream, since, self.deliver)
         self._passed = None
 
+    @property
+    def has_backlog(self) -> bool:
+        """Something waits to be sent."""
+        return bool(self._backlog)
+
     def attach(self, sink: Sink) -> None:
         """The head is written: from now on events go to `sink`."""
         self._sink = sink
