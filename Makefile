@@ -13,8 +13,8 @@ help:  ## list the targets
 	@echo "  ARGS=... is handed on: make run ARGS='--log-level debug', make test ARGS='-k watch'"
 
 # The constraints hold for the build as well, which pip does apart from the installation. What was compiled goes before:
-# where it cannot be made anew, an old one must not stay.
-$(READY): pyproject.toml setup.py constraints.txt $(COMPILED)
+# where it cannot be made anew, an old one must not stay. With KVSTORE_PURE=1 it is not asked for, however old it is.
+$(READY): pyproject.toml setup.py constraints.txt $(if $(KVSTORE_PURE),,$(COMPILED))
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is not installed (Debian: apt-get install python3 python3-venv)"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) -V); choose another one: make PYTHON=python3.11"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "make: $(PYTHON) cannot make virtual environments (Debian: apt-get install python3-venv)"; exit 1; }

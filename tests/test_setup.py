@@ -1,0 +1,53 @@
+"""What mypyc compiles is built as a whole or not at all: half of it could not be imported, and nothing would help."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kvstore import server
+
+ROOT = Path(__file__).parents[1]
+SECONDS = 60.0
+MODULE = "#include <Python.h>\nPyMODINIT_FUNC PyInit_%s(void) { return NULL; }\n"
+
+#: Runs setup.py with modules as small as can be in the place of ours.
+SCRIPT = """
+import runpy, sys
+import mypyc.build, setuptools
+
+setup_py, *sources = sys.argv[1:]
+sys.argv = ["setup.py", "--quiet", "build_ext", "--build-lib", "built"]
+made = [setuptools.Extension(f"kvstore.{source.removesuffix('.c')}", [source]) for source in sources]
+mypyc.build.mypycify = lambda *paths, **options: made
+setup = setuptools.setup
+setuptools.setup = lambda ext_modules, **more: setup(name="kvstore", packages=[], ext_modules=made, **more)
+runpy.run_path(setup_py)
+"""
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("gcc") is None or not server.is_compiled,
+    reason="nothing can be compiled here (Debian: gcc python3-dev), or KVSTORE_PURE is set",
+)
+
+
+@pytest.mark.parametrize("broken", [None, "library", "first", "second"])
+def test_modules_are_compiled_together_or_not_at_all(tmp_path: Path, broken: str | None) -> None:
+    names = ("library", "first", "second")
+    for name in names:
+        (tmp_path / f"{name}.c").write_text("#error" if name == broken else MODULE % name)
+    ended = subprocess.run(
+        [sys.executable, "-c", SCRIPT, ROOT / "setup.py", *(f"{name}.c" for name in names)],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=SECONDS,
+    )
+    assert ended.returncode == 0, ended.stdout
+    built = {file.name.partition(".")[0] for file in (tmp_path / "built").rglob("*.so")}
+    assert built == (set(names) if broken is None else set()), ended.stdout
