@@ -225,9 +225,9 @@ class Acceptor(asyncio.Protocol):
 def _hello(fields: object) -> Hello:
     if type(fields) is not tuple or len(fields) != len(Hello._fields):
         raise WireError("not a hello")
-    hello = Hello(*fields)
-    if [type(field) for field in hello] != [int, int, int, int, bytes, tuple] or {*map(type, hello.urls)} - {str}:
+    if [*map(type, fields)] != [int, int, int, int, bytes, tuple] or {*map(type, fields[-1])} - {str}:
         raise WireError("not a hello")
+    hello = Hello(*fields)  # now its annotations are true, and what is compiled believes them
     if min(hello[:4]) < 0 or len(hello.incarnation) != INCARNATION_BYTES:
         raise WireError("a hello with an id or an incarnation that is none")
     return hello

@@ -194,6 +194,8 @@ async def test_a_hello_that_does_not_fit_is_answered(greeting: bytes, verdict: V
         PREAMBLE + frame(pack((PEER_VERSION, CLUSTER, 1, 2, b"i" * 16, (7,)))),
         PREAMBLE + frame(pack((PEER_VERSION, CLUSTER, 1, 2, b"i" * 15, ()))),
         PREAMBLE + frame(pack((PEER_VERSION, CLUSTER, -1, 2, b"i" * 16, ()))),
+        PREAMBLE + frame(pack((PEER_VERSION, CLUSTER, 1, "2", b"i" * 16, ()))),
+        PREAMBLE + frame(pack((PEER_VERSION, CLUSTER, 1, 2, b"i" * 16, None))),
         PREAMBLE + frame(b"\xdd\x00\x00\x10\x00" * 500),
         PREAMBLE + (MAX_HELLO_BYTES + 1).to_bytes(4, "big"),  # refused before it is there
         PREAMBLE + hello() + frame(b"noise"),
@@ -203,6 +205,8 @@ async def test_a_hello_that_does_not_fit_is_answered(greeting: bytes, verdict: V
     ],
 )
 async def test_noise_closes_the_connection_and_nothing_else(noise: bytes) -> None:
+    bugs: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: bugs.append(context))
     async with peer(1) as one, peer(2) as two:
         introduce(one, 2, two.url)
         await connected(one, 2)
@@ -212,6 +216,7 @@ async def test_noise_closes_the_connection_and_nothing_else(noise: bytes) -> Non
         one.transport.send(heartbeat(1, 2))
         one.transport.flush()
         await two.inbox.until(lambda: two.inbox.messages == [heartbeat(1, 2)] or not one.transport.is_connected(2))
+    assert bugs == []
 
 
 async def test_whatever_else_comes_is_https_with_its_first_bytes() -> None:

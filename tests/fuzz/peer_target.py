@@ -15,7 +15,6 @@ from tests.fuzz.wire_targets import FRAMES, TOKENS
 
 CLUSTER = 77
 
-
 #: The loop of all targets that need one.
 LOOP = asyncio.new_event_loop()
 

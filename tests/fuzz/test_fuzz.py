@@ -13,12 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kvstore import apply, wire
+from kvstore import apply, transport, wire
 from kvstore.http.connection import Parser
 from kvstore.http.v2 import auth_bodies
 from kvstore.http.v2.parameters import KeyRequest
 from kvstore.storage import replay, scan, snapshot_file
-from kvstore.transport import PeerTransport
 from tests.fuzz import http_targets, run
 from tests.fuzz.mutate import LONGEST, mutated
 from tests.fuzz.run import Finding, examine, fuzz
@@ -62,11 +61,7 @@ PLANTED: dict[str, tuple[object, str, object]] = {
     "message": (wire, "_by_tag", lambda checks, tag: checks[tag]),
     "command": (wire, "_by_tag", lambda checks, tag: checks[tag]),
     "forwarded": (wire, "_check_proposal", lambda kind, payload: None),
-    "peer": (
-        PeerTransport,
-        "deliver",
-        lambda self, member, payload: self._receiver.received(wire.unpack_message(payload)),
-    ),
+    "peer": (transport, "WireError", Untyped),
     "wal": (scan, "DamagedWAL", Untyped),
     "wal records": (replay, "UnreadablePayload", Untyped),
     "snapshot": (snapshot_file, "DamagedSnapshot", Untyped),
