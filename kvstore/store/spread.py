@@ -19,6 +19,11 @@ ONE_DICT_KEYS = 8_192
 V = TypeVar("V")
 
 
+def let_others_run() -> None:
+    """For a loop over all keys in what is compiled, every thousand of them or so: another thread gets the interpreter
+    only where a function begins that is not compiled. So this one must not be."""
+
+
 class Spread(Generic[V]):
     """What a dict can do, as far as it is needed here."""
 

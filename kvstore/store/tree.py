@@ -11,7 +11,7 @@ from itertools import repeat
 from kvstore.store.deadlines import Deadlines, seconds_left
 from kvstore.store.events import NodeView
 from kvstore.store.nodes import Node, Nodes
-from kvstore.store.spread import Growing, growing, outgrown, spread
+from kvstore.store.spread import PARTS, Growing, growing, let_others_run, outgrown, spread
 
 ROOT = b"/"
 _NO_CHILDREN: Growing[None] = {}
@@ -95,7 +95,9 @@ class Tree:
         Raises KeyError where the parent of a node is no directory.
         """
         members: dict[bytes, list[bytes]] = {directory: [] for directory in directories}
-        for key in self.nodes:
+        for number, key in enumerate(self.nodes):
+            if number % PARTS == 0:  # it is done for millions, beside those who read
+                let_others_run()
             if key != ROOT:
                 members[parent_of(key)].append(key)
         if ROOT not in members:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from types import FunctionType
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kvstore.store import spread
 from kvstore.store.errors import DirectoryNotEmpty
-from kvstore.store.spread import ONE_DICT_KEYS, Spread
+from kvstore.store.spread import ONE_DICT_KEYS, PARTS, Spread, let_others_run
 from kvstore.store.store import Store
 from tests.store.steps import NOW, delete, put, run, tree
 
@@ -45,6 +47,17 @@ def test_no_dict_holds_more_than_is_quickly_moved() -> None:
     restored = Store.restore(store.freeze().chunks())._tree.children
     assert isinstance(restored, Spread)
     assert isinstance(restored[b"/many"], Spread)
+
+
+def test_whoever_reads_need_not_wait_until_all_children_are_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python lets another thread run where an interpreted function begins, and nowhere in what is compiled."""
+    store = Store()
+    run(store, *(put(b"/%d" % number) for number in range(3 * PARTS)))
+    calls: list[int] = []
+    assert isinstance(let_others_run, FunctionType)
+    monkeypatch.setattr("kvstore.store.tree.let_others_run", lambda: calls.append(1))
+    Store.restore(store.freeze().chunks())
+    assert len(calls) >= 3
 
 
 @pytest.mark.parametrize("is_restored", [False, True])
