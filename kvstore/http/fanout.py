@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Protocol
 
 from kvstore.http import sockets
@@ -49,7 +50,10 @@ class Fanout:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._helpers, "kvstore-fanout")
         sends = sockets.Sends(piece, files)
-        helping = [self._pool.submit(sends.run) for _ in range(self._helpers)]
+        helping = []
+        with suppress(RuntimeError):  # the system has no room for another thread
+            for _ in range(self._helpers):
+                helping.append(self._pool.submit(sends.run))  # noqa: PERF401  # those before it help all the same
         sends.run()
         for helper in helping:
             if not helper.cancel():  # it has begun, and the descriptors are its until it ends

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import threading
 from collections.abc import AsyncIterator
 
 import pytest
@@ -121,6 +122,23 @@ async def _send_where_two_are_gone(out: Fanout, pairs: list[Pair]) -> None:
         assert await pair.read(len(PIECE)) == PIECE
     assert await pairs[1].read(1) == b""
     out.close()
+
+
+@needs_compiled
+async def test_where_no_thread_can_be_started_the_loop_sends_alone(
+    pairs: list[Pair], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    out = Fanout(THREADS)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        out.send(PIECE, pairs)
+    out.send(PIECE[::-1], pairs)  # helped, also by whoever finds nothing of the first left to send
+    out.close()
+    for pair in pairs:
+        assert await pair.read(2 * len(PIECE)) == PIECE + PIECE[::-1]
 
 
 async def test_who_cannot_be_sent_to_at_once_is_written_to(out: Fanout, pairs: list[Pair]) -> None:
