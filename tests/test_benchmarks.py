@@ -146,10 +146,28 @@ def test_what_cannot_be_measured_is_reported_and_stops_nothing_else() -> None:
         Scene("works", enter, (Step({"post": "x"}, fail), Step({"get-64": "x", "get-cpu": "y"}, lambda _: {"x": 7.0}))),
     )
     outcomes = measure(scenes, ["tls-put", "post", "get-64"], QUICK._replace(rounds=2), lambda _: None)
-    assert played == ["not kvstored", "not etcd", "kvstored", "etcd", "kvstored", "etcd"]
+    assert played == ["not kvstored", "not etcd", "kvstored", "etcd", "etcd", "kvstored"]
     assert outcomes["tls-put"][OURS] == Outcome([], "n1 ended: cannot read x")
     assert outcomes["post"][ETCD_NAME] == Outcome([], "why")
     assert outcomes["get-64"] == {OURS: Outcome([7.0, 7.0]), ETCD_NAME: Outcome([7.0, 7.0])}
+
+
+def test_who_begins_changes_and_the_scene_that_fills_the_disk_comes_behind_all_others() -> None:
+    played: list[str] = []
+
+    def scene(name: str, is_long: bool) -> Scene:
+        @contextmanager
+        def enter(system: str, sizes: Sizes) -> Iterator[Stage]:
+            played.append(f"{name} {system}")
+            yield Stage(Cluster.of(1, Path()), sizes)
+
+        return Scene(name, enter, (Step({"post": "x"}, lambda _: {"x": 1.0}),), is_long)
+
+    measure((scene("long", True), scene("short", False)), ["post"], QUICK._replace(rounds=2), lambda _: None)
+    assert played == [
+        *("short kvstored", "short etcd", "short etcd", "short kvstored"),
+        *("long kvstored", "long etcd"),
+    ]
 
 
 def test_reasons_are_of_rows() -> None:
