@@ -51,3 +51,22 @@ def test_modules_are_compiled_together_or_not_at_all(tmp_path: Path, broken: str
     assert ended.returncode == 0, ended.stdout
     built = {file.name.partition(".")[0] for file in (tmp_path / "built").rglob("*.so")}
     assert built == (set(names) if broken is None else set()), ended.stdout
+
+
+def test_what_mypy_refuses_is_left_as_it_is(tmp_path: Path) -> None:
+    script = (
+        "import runpy, sys, mypyc.build, setuptools\n"
+        "mypyc.build.mypycify = lambda *paths, **options: sys.exit(1)\n"
+        "setuptools.setup = lambda ext_modules, **more: print(*(extension.name for extension in ext_modules))\n"
+        "runpy.run_path(sys.argv[1])\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script, ROOT / "setup.py"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=SECONDS,
+    )
+    assert ended.returncode == 0, ended.stdout
+    assert "kvstore.native" in ended.stdout.split(), ended.stdout
