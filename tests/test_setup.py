@@ -29,10 +29,34 @@ setuptools.setup = lambda ext_modules, **more: setup(name="kvstore", packages=[]
 runpy.run_path(setup_py)
 """
 
+#: Says what setup.py would build where mypy ends with an error.
+REFUSED = """
+import runpy, sys
+import mypyc.build, setuptools
+
+mypyc.build.mypycify = lambda *paths, **options: sys.exit(1)
+setuptools.setup = lambda ext_modules, **more: print(*(extension.name for extension in ext_modules))
+runpy.run_path(sys.argv[1])
+"""
+
 pytestmark = pytest.mark.skipif(
     shutil.which("gcc") is None or not server.is_compiled,
     reason="nothing can be compiled here (Debian: gcc python3-dev), or KVSTORE_PURE is set",
 )
+
+
+def set_up(script: str, folder: Path, *arguments: str) -> str:
+    """What `script`, which is told where setup.py is, says in `folder`."""
+    ended = subprocess.run(
+        [sys.executable, "-c", script, ROOT / "setup.py", *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=SECONDS,
+    )
+    assert ended.returncode == 0, ended.stdout
+    return ended.stdout
 
 
 @pytest.mark.parametrize("broken", [None, "library", "first", "second"])
@@ -40,33 +64,12 @@ def test_modules_are_compiled_together_or_not_at_all(tmp_path: Path, broken: str
     names = ("library", "first", "second")
     for name in names:
         (tmp_path / f"{name}.c").write_text("#error" if name == broken else MODULE % name)
-    ended = subprocess.run(
-        [sys.executable, "-c", SCRIPT, ROOT / "setup.py", *(f"{name}.c" for name in names)],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=SECONDS,
-    )
-    assert ended.returncode == 0, ended.stdout
+    said = set_up(SCRIPT, tmp_path, *(f"{name}.c" for name in names))
     built = {file.name.partition(".")[0] for file in (tmp_path / "built").rglob("*.so")}
-    assert built == (set(names) if broken is None else set()), ended.stdout
+    assert built == (set(names) if broken is None else set()), said
 
 
 def test_what_mypy_refuses_is_left_as_it_is(tmp_path: Path) -> None:
-    script = (
-        "import runpy, sys, mypyc.build, setuptools\n"
-        "mypyc.build.mypycify = lambda *paths, **options: sys.exit(1)\n"
-        "setuptools.setup = lambda ext_modules, **more: print(*(extension.name for extension in ext_modules))\n"
-        "runpy.run_path(sys.argv[1])\n"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", script, ROOT / "setup.py"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=SECONDS,
-    )
-    assert ended.returncode == 0, ended.stdout
-    assert "kvstore.native" in ended.stdout.split(), ended.stdout
+    names = set_up(REFUSED, tmp_path).split()
+    assert "kvstore.native" in names
+    assert "kvstore.node" not in names

@@ -462,15 +462,20 @@ async def test_what_aiohttp_takes_over_is_its_own(http: Http, connection: Expres
     assert (http.connections, len(http._lane.connections)) == (1, 0)
 
 
+def die(client: RawClient) -> None:
+    """As when its process dies."""
+    end: socket.socket = client.writer.get_extra_info("socket")
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.writer.transport.abort()
+
+
 async def test_who_dies_while_a_write_waits_is_gone_at_once(
     http: Http, connection: Express, busy: RawClient, backend: LocalBackend
 ) -> None:
     backend.is_stuck = True
     busy.send(put("/a", "value=1"))
     await until(lambda: bool(backend.pending))
-    end: socket.socket = busy.writer.get_extra_info("socket")
-    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    busy.writer.transport.abort()
+    die(busy)
     await until(lambda: http.connections == 0)
     backend.pending[0].set_result(backend.apply(Set(b"/a", b"1", False, None, False)))
     assert files_read(http._lane.intake) == set()
@@ -482,10 +487,8 @@ async def test_an_answer_to_who_is_gone_harms_nobody(
     backend.is_stuck = True
     busy.send(put("/a", "value=1"))
     await until(lambda: bool(backend.pending))
-    end: socket.socket = busy.writer.get_extra_info("socket")
-    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     backend.pending[0].set_result(backend.apply(Set(b"/a", b"1", False, None, False)))
-    busy.writer.transport.abort()
+    die(busy)
     await until(lambda: http.connections == 0)
     assert (await (await connect()).ask(request("GET /v2/keys/a"))).status == 200
 
