@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import logging
-import multiprocessing
-import os
 import sys
 from collections import Counter
 from functools import partial
 
-from kvstore.logs import ROOT
 from kvstore.raft.config import PlantedBug
 from tests.sim.run import Report, run
+from tests.sim.workers import WorkerDied, quiet, run_many
 
 
 def _print(moment: int, who: str, what: str) -> None:
     sys.stdout.write(f"{moment / 1e6:10.6f} {who:>2} {what}\n")
-
-
-def _quiet() -> None:
-    logging.getLogger(ROOT).setLevel(logging.CRITICAL)
 
 
 def _tell(report: Report) -> None:
@@ -33,9 +26,9 @@ def _run_many(first: int, count: int, planted: frozenset[str]) -> int:
     total: Counter[str] = Counter()
     steps = failures = 0
     show = sys.stderr.isatty()
-    with multiprocessing.Pool(os.cpu_count(), _quiet) as pool:
-        reports = pool.imap_unordered(partial(run, planted=planted), range(first, first + count))
-        for done, report in enumerate(reports, 1):
+    died = ""
+    try:
+        for done, report in enumerate(run_many(range(first, first + count), partial(run, planted=planted)), 1):
             total.update(report.sightings)
             steps += report.steps
             if report.violation is not None:
@@ -43,8 +36,13 @@ def _run_many(first: int, count: int, planted: frozenset[str]) -> int:
                 _tell(report)
             if show:
                 sys.stderr.write(f"\r{done} of {count} seeds, {failures} failed ")
+    except WorkerDied as death:
+        died = str(death)
     if show:
         sys.stderr.write("\n")
+    if died:
+        sys.stdout.write(f"{died}\n")
+        return 2
     sys.stdout.write(f"{count} seeds, {steps} steps, {failures} failed\n")
     for what, times in sorted(total.items()):
         sys.stdout.write(f"  {what}: {times}\n")
@@ -62,7 +60,7 @@ def main() -> int:
     planted = frozenset(arguments.planted)
     if arguments.seed is None:
         return _run_many(arguments.first, arguments.seeds, planted)
-    _quiet()
+    quiet()
     report = run(arguments.seed, planted, _print if arguments.trace else None)
     _tell(report)
     for what, times in sorted(report.sightings.items()):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from collections import Counter
 
 from tests.sim.run import run
+from tests.sim.workers import run_many
 
 SEEDS = range(50)
 
@@ -27,8 +26,7 @@ RARE = (
 
 
 def test_fifty_seeds_hold_and_meet_what_is_rare() -> None:
-    with multiprocessing.Pool(os.cpu_count()) as pool:
-        reports = pool.map(run, SEEDS, chunksize=1)
+    reports = list(run_many(SEEDS, run, seeds_a_process=5))
     broken = [f"python -m tests.sim --seed {one.seed}: {one.violation}" for one in reports if one.violation]
     assert not broken, "\n".join(broken)
     seen: Counter[str] = Counter()
