@@ -12,9 +12,10 @@ import http.client
 import json
 import os
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from random import Random
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from kvstore import logs
 from kvstore.apply import StateMachine
@@ -41,6 +42,9 @@ GENESIS_INDEX = 1
 GENESIS_TERM = 1
 
 JOIN_SECONDS = 5.0
+
+#: Returns the id of the cluster and its members, as the member at a URL knows them. OSError if it does not answer.
+Ask: TypeAlias = Callable[[Url], tuple[int, list[Member]]]
 
 log = logs.get("start")
 
@@ -83,20 +87,30 @@ class Opened(NamedTuple):
         )
 
 
-def open_member(settings: Settings, files: Files, folder: DataFolder, tls: Credentials | None = None) -> Opened:
+def open_member(
+    settings: Settings,
+    files: Files,
+    folder: DataFolder,
+    tls: Credentials | None = None,
+    *,
+    ask: Ask | None = None,
+    random_bytes: Callable[[int], bytes] = os.urandom,
+    segment_bytes: int = SEGMENT_BYTES,
+) -> Opened:
     """Raises StartError or StorageError; a folder that is refused is left as it was.
 
-    `tls` is for asking members whose URL is https.
+    `tls` is for asking members whose URL is https. `ask` replaces asking over the network.
     """
     if folder.identity is not None:
-        opened = reopen(folder, settings.event_history, history_bytes=settings.event_history_bytes)
+        opened = reopen(folder, settings.event_history, segment_bytes, settings.event_history_bytes)
         _check_belongs(settings, opened)
         _check_whole(opened)
         return opened
     if settings.initial_cluster_state == "existing":
-        return _join(settings, files, folder, tls)
+        identity, members = _join(settings, ask or partial(_ask_members, tls=tls), random_bytes)
+        return join_member(files, folder, identity, members, _new_store(settings), segment_bytes)
     machine = StateMachine(_new_store(settings), _initial_membership(settings))
-    return create_member(files, folder, settings.name, machine, os.urandom(INCARNATION_BYTES))
+    return create_member(files, folder, settings.name, machine, random_bytes(INCARNATION_BYTES), segment_bytes)
 
 
 def create_member(
@@ -243,7 +257,7 @@ def _initial_membership(settings: Settings) -> Membership:
 # --- joining ------------------------------------------------------------------------------------------------------
 
 
-def _join(settings: Settings, files: Files, folder: DataFolder, tls: Credentials | None) -> Opened:
+def _join(settings: Settings, ask: Ask, random_bytes: Callable[[int], bytes]) -> tuple[Identity, list[Member]]:
     """Asks the other members of `--initial-cluster`, one after the other, for the members that there are, until one
     of them knows us: some may be behind."""
     ours = tuple(sorted(map(str, settings.initial_advertise_peer_urls)))
@@ -251,14 +265,13 @@ def _join(settings: Settings, files: Files, folder: DataFolder, tls: Credentials
     problems = []
     for url in others:
         try:
-            cluster, members = _ask_members(url, tls)
+            cluster, members = ask(url)
         except (OSError, http.client.HTTPException, Refused, ValueError, KeyError, TypeError) as problem:
             problems.append(f"{url}: {problem}")
             continue
         for member in members:
             if tuple(sorted(member.peer_urls)) == ours:
-                identity = Identity(cluster, member.id, os.urandom(INCARNATION_BYTES))
-                return join_member(files, folder, identity, members, _new_store(settings))
+                return Identity(cluster, member.id, random_bytes(INCARNATION_BYTES)), members
     if len(problems) == len(others):
         raise StartError(f"no member of the existing cluster answers ({'; '.join(problems) or 'none is named'})")
     raise StartError(
