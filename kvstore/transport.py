@@ -15,7 +15,7 @@ import contextlib
 import socket
 import ssl
 import struct
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 from urllib.parse import urlsplit
@@ -241,7 +241,7 @@ class _Dialled(asyncio.Protocol):
 
     def __init__(self, link: Link, hello: Hello) -> None:
         self._link = link
-        self._hello = hello
+        self.hello = hello
         self._splitter = FrameSplitter(MAX_HELLO_BYTES)
         self.verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -261,7 +261,7 @@ class _Dialled(asyncio.Protocol):
                 self.problem = problem
                 transport.abort()
                 return
-        transport.write(PREAMBLE + frame(pack(self._hello)))
+        transport.write(PREAMBLE + frame(pack(self.hello)))
 
     def data_received(self, octets: bytes) -> None:
         try:
@@ -289,8 +289,10 @@ class Link:
         self, member: int, urls: tuple[str, ...], hello: Hello, receiver: Receiver, tls: Credentials | None = None
     ) -> None:
         self.member = member
-        self.urls = urls
-        self._hello = hello
+        self.urls = urls  # by our own state
+        self.said: tuple[str, ...] = ()  # by the last hello of that member that was accepted
+        self.connected_url = ""  # what the connection was dialled at; empty without one
+        self.hello = hello
         self._receiver = receiver
         self._tls = tls
         self._complained: set[tuple[str, str]] = set()  # of TLS, since the last connection
@@ -326,14 +328,18 @@ class Link:
         pause = FIRST_PAUSE
         attempt = 0
         while self._dials:
-            url = self.urls[attempt % len(self.urls)]
+            # Either may be the older one: we were down while it moved, or it has not applied yet that it moved.
+            urls = tuple(dict.fromkeys(self.urls + self.said))
+            url = urls[attempt % len(urls)]
             attempt += 1
             dialled = await self._dial(url)
             if dialled is not None:
                 pause = FIRST_PAUSE
                 self._transport = dialled.transport
+                self.connected_url = url
                 await dialled.lost
                 self._transport = None
+                self.connected_url = ""
                 self._waiting.clear()
                 self._receiver.connection_lost(self.member)
             await asyncio.sleep(pause)
@@ -359,7 +365,10 @@ class Link:
         if verdict is Verdict.WELCOME:
             self._reported = None
             self._complained.clear()
-            return dialled
+            if dialled.hello is self.hello:
+                return dialled
+            dialled.transport.abort()  # it said URLs that are ours no more
+            return None
         dialled.transport.abort()
         if verdict is not self._reported:
             self._reported = verdict
@@ -373,7 +382,7 @@ class Link:
             assert self._tls is not None
             context = self._tls.material.dialling
         _, dialled = await loop.create_connection(
-            lambda: _Dialled(self, self._hello), address.host, address.port, ssl=context
+            lambda: _Dialled(self, self.hello), address.host, address.port, ssl=context
         )
         return dialled
 
@@ -462,24 +471,41 @@ class PeerTransport:
 
     def members_changed(self, membership: Membership, configuration: Configuration) -> None:
         wanted = {member.id: member.peer_urls for member in membership.members.values()}
-        self._urls = wanted.pop(self._member, self._urls)
+        urls = wanted.pop(self._member, self._urls)
+        # A link that is made again may be on its way through updates that are older than the member's hello.
+        said = {member: link.said for member, link in self._links.items()}
+        if urls != self._urls:
+            self._urls = urls
+            self._introduce_again(wanted)
         for member, link in list(self._links.items()):
             if member not in wanted and (member in configuration.members or member not in membership.removed):
                 continue  # it has a say until the joint configuration is left; or we are behind and do not know it yet
             if member not in wanted and link.is_connected:
                 link.dial_no_more()
                 asyncio.get_running_loop().call_later(FAREWELL_SECONDS, self._part_from, member)
-            elif wanted.get(member) != link.urls:
+            elif wanted.get(member) == link.urls:
+                pass
+            elif link.connected_url in wanted.get(member, ()):  # its hello was ahead of our state
+                link.urls = wanted[member]
+            else:
                 self._close_link(member)
         for member in [member for member in self.traffic.peers if member not in wanted]:
             self.traffic.forget(member)
         for member, urls in wanted.items():
             if member not in self._links:
                 self._link(member, urls)
+                self._links[member].said = said.get(member, ())
 
     def _link(self, member: int, urls: tuple[str, ...]) -> None:
         hello = Hello(PEER_VERSION, self._cluster, self._member, member, self._incarnation, self._urls)
         self._links[member] = Link(member, urls, hello, self._receiver, self._tls)
+
+    def _introduce_again(self, members: Collection[int]) -> None:
+        """Our URLs are others than we said: those that hear us and cannot reach us need to be told."""
+        for link in list(self._links.values()):
+            link.hello = link.hello._replace(urls=self._urls)
+            if link.member in members and link.is_connected and link.member not in self._streams:
+                self._close_link(link.member)
 
     def _close_link(self, member: int) -> None:
         task = asyncio.get_running_loop().create_task(self._links.pop(member).close())
@@ -542,10 +568,14 @@ class PeerTransport:
             )
 
     def joined(self, stream: Acceptor, urls: tuple[str, ...]) -> None:
-        """Whoever speaks to us must be answered, also when we are too far behind to know it as a member."""
+        """Whoever speaks to us must be answered, also when we are too far behind to know it as a member, or to know
+        where it is now."""
         assert stream.member is not None
         self._knocking.pop(stream, None)
-        if urls and stream.member not in self._links:
+        link = self._links.get(stream.member)
+        if link is not None:
+            link.said = urls
+        elif urls:
             self._link(stream.member, urls)
         older = self._streams.get(stream.member)
         self._streams[stream.member] = stream
