@@ -21,6 +21,7 @@ from kvstore.limits import Limits
 MAX_MEMBERS = 7
 MAX_REQUEST_BYTES = 32 << 20  # a body has to fit in one entry, and that in one frame between members
 MIN_HEADERS = 16
+MAX_PEER_URLS_BYTES = 2048  # of one member, together: they travel in its hello, of at most 4 KiB
 MAX_ELECTION_TIMEOUT_MS = 50_000  # etcd's: longer is surely a slip of the unit
 ELECTION_HEARTBEATS = 5  # an election timeout spans at least this many heartbeats (etcd's rule)
 MIN_BCRYPT_COST = 4  # bcrypt's own limits
@@ -214,6 +215,10 @@ class Settings:
                     _check_listen(flag, url)
                 else:
                     _check_advertised(flag, url)
+        if (size := sum(len(str(url)) for url in self.initial_advertise_peer_urls)) > MAX_PEER_URLS_BYTES:
+            raise SettingsError(
+                f"--initial-advertise-peer-urls has URLs of {size} characters; the limit is {MAX_PEER_URLS_BYTES}"
+            )
 
     def _check_origins(self) -> None:
         """etcd wants a port in each; a browser leaves out the usual one, so here it may be missing."""

@@ -111,6 +111,25 @@ async def test_machines_are_all_client_urls_in_order(client: RawClient, backend:
         (b'{"peerURLs":["http://::1:80"]}', 'URL address does not have the form "host:port": http://::1:80'),
         (b'{"peerURLs":["http://[::1]"]}', 'URL address does not have the form "host:port": http://[::1]'),
         (b'{"peerURLs":["http://h:1/"]}', "URL must not contain a path: http://h:1/"),
+        (b'{"peerURLs":["http://\\ud800:1"]}', 'parse "http://\ufffd:1": not ASCII; write a host name as xn--'),
+        (b'{"peerURLs":["http://h:1\\udfff"]}', 'parse "http://h:1\ufffd": invalid port ":1\ufffd" after host'),
+        (b'{"peerURLs":["\\udc80"]}', "URL scheme must be http, https, unix, or unixs: \ufffd"),
+        (
+            b'{"peerURLs":["http://b\\u00fccher.de:1"]}',
+            'parse "http://b\xfccher.de:1": not ASCII; write a host name as xn--',
+        ),
+        (b'{"peerURLs":["http://\\u00e9@h:1"]}', 'parse "http://\xe9@h:1": not ASCII; write a host name as xn--'),
+        (b'{"peerURLs":["http://h:1?\\u00e9"]}', 'parse "http://h:1?\xe9": not ASCII; write a host name as xn--'),
+        (b'{"peerURLs":["http://h:\\u0663"]}', 'parse "http://h:\u0663": invalid port ":\u0663" after host'),
+        (b'{"peerURLs":["http://a\\u0000b:1"]}', 'parse "http://a\0b:1": invalid character in host name'),
+        (
+            b'{"peerURLs":["http://[fe80::1%25eth0]:1"]}',
+            'parse "http://[fe80::1%25eth0]:1": invalid character in host name',
+        ),
+        (
+            b'{"peerURLs":[%b]}' % b",".join([b'"http://h:1"'] * 205),
+            "the peerURLs have 2050 characters; the limit for one member is 2048",
+        ),
         (b'{"peerURLs":[1]}', "peerURLs must be a list of strings"),
         (b'{"peerURLs":"http://h:1"}', "peerURLs must be a list of strings"),
         (b'{"peerURLs":{}}', "peerURLs must be a list of strings"),
@@ -132,6 +151,20 @@ def test_a_body_that_is_refused_says_why(body: bytes, message: str) -> None:
 def test_urls_are_sorted_and_the_field_counts_in_any_case() -> None:
     body = b'{"peerURLs":["x"],"PEERURLS":["https://b:2 ","http://[::1]:3"],"name":"ignored"}'
     assert parse_peer_urls(body) == ("http://[::1]:3", "https://b:2")
+
+
+def test_urls_that_can_be_dialled_are_kept_as_they_are() -> None:
+    for url in ("http://user:pw@h:1", "http://[::1]:1", "http://xn--bcher-kva.de:1", "http://h:0", "http://h:1?a=b"):
+        assert parse_peer_urls(json.dumps({"peerURLs": [url, url]}).encode()) == (url, url)
+    assert parse_peer_urls(b'{"peerURLs":["HTTP://h:1"]}') == ("http://h:1",)
+
+
+async def test_half_a_character_is_answered(client: RawClient) -> None:
+    """JSON may hold what no text in UTF-8 can."""
+    for body in (b'{"peerURLs":["http://\\ud800:2380"]}', b'{"peerURLs":["\\udc80"]}', b'{"\\ud800":1}'):
+        answer = await client.ask(request("POST /v2/members", JSON, body=body))
+        assert answer.status == 400
+        assert isinstance(shown(answer)["message"], str)
 
 
 async def test_a_member_that_the_cluster_does_not_know_by_name_yet_shows_its_own_urls(

@@ -95,6 +95,10 @@ def alone(count: int) -> tuple[InitialMember, ...]:
             {"advertise_client_urls": (Url("http", "a", 0),)},
             "--advertise-client-urls: http://a:0: port 0 cannot be reached by others",
         ),
+        (
+            {"initial_advertise_peer_urls": tuple(Url("http", "h" * 60, port) for port in range(10_000, 10_030))},
+            "--initial-advertise-peer-urls has URLs of 2190 characters; the limit is 2048",
+        ),
         ({"cors": ("a.b",)}, "--cors: 'a.b' must be * or have the form http://host or http://host:port"),
         ({"cors": ("http://a/b",)}, "--cors: 'http://a/b' must be * or have the form http://host or http://host:port"),
         ({"initial_cluster": alone(8)}, "--initial-cluster names 8 members; a cluster has 1 to 7"),

@@ -19,6 +19,7 @@ from kvstore.http.request import BodyError, Request
 from kvstore.http.v2.answers import quote
 from kvstore.membership import DuplicatePeerURL, Member, MembershipError, RemovedMember, UnknownMember
 from kvstore.passwords import TooManyChecks
+from kvstore.settings import MAX_PEER_URLS_BYTES
 
 MEMBERS = b"/v2/members"
 
@@ -26,6 +27,7 @@ _JSON_TYPE = b"application/json"
 _ID = re.compile(r"0*[0-9A-Fa-f]{1,16}", re.ASCII)
 _SCHEMES = ("http", "https", "unix", "unixs")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _BAD_HOST = re.compile(r"[\x00-\x20\x7f<>\"\\^`{|}%]")
 
 
@@ -147,7 +149,7 @@ class MembersApi:
         return Answer(status, JSON + self._cluster, body)
 
     def _message(self, status: int, text: str) -> Answer:
-        message = quote(text.encode("utf-8", "surrogateescape"))
+        message = quote(text.encode("utf-8", "surrogatepass"))  # `quote` replaces what is not UTF-8
         return Answer(status, JSON + self._cluster, b'{"message":"%b"}' % message)
 
     def _empty(self) -> Answer:
@@ -201,12 +203,14 @@ def parse_peer_urls(body: bytes) -> tuple[str, ...]:
         raise Refusal(400, "no valid URLs given")
     if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
         raise Refusal(400, "peerURLs must be a list of strings")
+    if (size := sum(map(len, urls))) > MAX_PEER_URLS_BYTES:
+        raise Refusal(400, f"the peerURLs have {size} characters; the limit for one member is {MAX_PEER_URLS_BYTES}")
     return tuple(sorted(map(_peer_url, urls)))
 
 
 def _peer_url(text: str) -> str:
-    """One URL by the rules of etcd's `NewURLs`, and with a port that there can be."""
-    url = text.strip()
+    """One URL by the rules of etcd's `NewURLs`, with a host and a port that can be dialled."""
+    url = _LONE_SURROGATE.sub("\ufffd", text).strip()  # as Go reads JSON
     scheme = _SCHEME.match(url)
     if scheme is None and ":" in url.partition("/")[0]:
         raise Refusal(400, f'parse "{url}": first path segment in URL cannot contain colon')
@@ -225,4 +229,6 @@ def _peer_url(text: str) -> str:
         raise Refusal(400, f'parse "{url}": invalid port ":{port}" after host')
     if parts.path:
         raise Refusal(400, f"URL must not contain a path: {url}")
-    return url
+    if not url.isascii():
+        raise Refusal(400, f'parse "{url}": not ASCII; write a host name as xn--')
+    return f"{parts.scheme}{url[len(parts.scheme) :]}"  # the scheme in lower case
