@@ -177,16 +177,6 @@ class Auth:
         self._users: dict[bytes, User] = {}
         self._roles: dict[bytes, Role] = {}
         self._observers: list[Callable[[], None]] = []
-        self._appliers: dict[type[AuthCommand], Callable[[Any], AuthOutcome]] = {
-            CreateUser: self._create_user,
-            PutUser: self._put_user,
-            UpdateUser: self._update_user,
-            DeleteUser: self._delete_user,
-            CreateRole: self._create_role,
-            UpdateRole: self._update_role,
-            DeleteRole: self._delete_role,
-            SwitchAuth: self._switch,
-        }
 
     # --- questions ------------------------------------------------------------------------------------------------
 
@@ -232,7 +222,7 @@ class Auth:
 
     def apply(self, command: AuthCommand) -> AuthOutcome:
         """Carries out one command. Raises AuthError, and then nothing has changed."""
-        outcome = self._appliers[type(command)](command)
+        outcome = _APPLIERS[type(command)](self, command)
         self._changed(self.revision + 1)
         return outcome
 
@@ -344,6 +334,19 @@ class Auth:
         self.enabled, self._users, self._roles = restored.enabled, restored._users, restored._roles
         if changed:
             self._changed(restored.revision)
+
+
+#: By class, for what `store.py` says of its own table.
+_APPLIERS: dict[type[AuthCommand], Callable[[Auth, Any], AuthOutcome]] = {
+    CreateUser: Auth._create_user,
+    PutUser: Auth._put_user,
+    UpdateUser: Auth._update_user,
+    DeleteUser: Auth._delete_user,
+    CreateRole: Auth._create_role,
+    UpdateRole: Auth._update_role,
+    DeleteRole: Auth._delete_role,
+    SwitchAuth: Auth._switch,
+}
 
 
 def _with_root_role(user: User) -> User:

@@ -68,6 +68,9 @@ class NodeDisk:
         self._deferred: list[tuple[Callable[[], Any], Callable[[Any], None]]] = []  # until the commit has ended
         self._receiver: Receiver | None = None
         self._streamed: set[int] = set()  # snapshots that a follower was sent a piece of since the last one was saved
+        # Snapshots from the leader that may still have to be installed. Added to in the bulk lane, where files are
+        # purged too, so that none goes between its arrival and its install.
+        self._received: set[int] = set()
 
     def write(self, write: Write, done: Callable[[], None]) -> None:
         if not self._log_jobs and write.snapshot is None and _is_small(write):
@@ -124,6 +127,7 @@ class NodeDisk:
         self, meta: SnapshotMeta, frozen: FrozenMachine, done: Callable[[], None], failed: Callable[[str], None]
     ) -> None:
         streamed, self._streamed = self._streamed, set()
+        self._forget_received(meta.index)  # the state is past them
 
         def save() -> None:
             began = perf_counter()
@@ -154,7 +158,7 @@ class NodeDisk:
                 self._log(lambda: purge_log(oldest), lambda _: None)
 
         self._lanes.bulk(
-            lambda: self._snapshots.purge(self._max_snapshots, streamed),
+            lambda: self._snapshots.purge(self._max_snapshots, streamed | self._received),
             purged,
             lambda problem: log.error("cannot remove old snapshots", why=str(problem)),
         )
@@ -172,7 +176,15 @@ class NodeDisk:
             gc.freeze()  # as at the start: no collection is to walk over all keys
             return machine
 
-        self._log(job, done)
+        def loaded(machine: StateMachine) -> None:
+            self._forget_received(meta.index)
+            done(machine)
+
+        self._log(job, loaded)
+
+    def _forget_received(self, index: int) -> None:
+        held = tuple(self._received)  # one step of the interpreter, as the next line is: the bulk lane adds meanwhile
+        self._received.difference_update([one for one in held if one <= index])
 
     def read_piece(
         self,
@@ -198,6 +210,7 @@ class NodeDisk:
             assert self._receiver is not None, "the first piece opens the file"
             self._receiver.write(chunk.offset, chunk.data)
             if chunk.offset + len(chunk.data) == chunk.total:
+                self._received.add(chunk.meta.index)
                 self._receiver.finish()
                 self._receiver = None
 

@@ -366,7 +366,10 @@ class Node:
         self.propose(Expire(), self._swept)
 
     def _swept(self, outcome: Outcome) -> None:
+        """More may be due than one entry removes: the next one follows immediately, and requests between them."""
         self._sweeping = False
+        if not isinstance(outcome, Exception) and self.raft.is_leader:
+            self._sweep()
 
     # --- disk ---------------------------------------------------------------------------------------------------
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from kvstore.apply import SNAPSHOT_VERSION, StateMachine
 from kvstore.membership import Member, Membership
 from kvstore.store.operations import CreateInOrder, Set
 from kvstore.store.store import Store
+from kvstore.store.tree import Tree
 from kvstore.wire import Publish, WireError, pack
 
 NOW = 1_800_000_000 * 10**9
@@ -81,3 +84,18 @@ def test_who_adopts_a_state_goes_on_from_its_time() -> None:
 def test_what_is_no_snapshot_of_ours_is_refused(chunks: list[bytes], message: str) -> None:
     with pytest.raises(WireError, match=message):
         StateMachine.restore(chunks, 100)
+
+
+def test_a_state_that_was_replaced_goes_without_the_collector() -> None:
+    """What is installed is frozen, so the collector never looks at it: a cycle would keep the whole state for good."""
+    live = machine()
+    chunks = list(machine().freeze().chunks())
+    gc.collect()
+    gc.disable()
+    try:
+        before = sum(type(one) is Tree for one in gc.get_objects())
+        for _ in range(3):
+            live.adopt(StateMachine.restore(chunks, 100))
+        assert sum(type(one) is Tree for one in gc.get_objects()) == before
+    finally:
+        gc.enable()

@@ -23,6 +23,7 @@ from kvstore.storage.wal import WAL
 from kvstore.store.frozen import CHUNK_ROWS
 from kvstore.store.operations import Set
 from kvstore.store.store import Store
+from kvstore.wire import SnapshotChunk
 
 T = TypeVar("T")
 
@@ -129,6 +130,61 @@ def test_a_full_segment_is_left_to_the_thread(tmp_path: Path) -> None:
     wal.close()
     _, recovered = WAL.open(files, str(tmp_path / "wal"), snapshot=None)
     assert len(recovered.entries) == 20
+
+
+class TwoLanes(Lanes):
+    """Each job is done when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting: dict[str, list[Callable[[], None]]] = {"log": [], "bulk": []}
+
+    def log(self, job: Callable[[], T], done: Callable[[T], None]) -> None:
+        self.waiting["log"].append(lambda: done(job()))
+
+    def bulk(self, job: Callable[[], T], done: Callable[[T], None], failed: Callable[[Exception], None]) -> None:
+        self.waiting["bulk"].append(lambda: done(job()))
+
+    def do(self, lane: str) -> None:
+        self.waiting[lane].pop(0)()
+
+
+def test_a_purge_spares_the_snapshot_that_waits_to_be_installed(tmp_path: Path) -> None:
+    files, lanes = OSFiles(), TwoLanes()
+    identity, configuration = Identity(1, 2, bytes(16)), Configuration(voters=frozenset((2,)))
+    wal = WAL.create(files, str(tmp_path / "wal"), identity)
+    snapshots = Snapshots(files, str(tmp_path / "snap"), identity)
+    leaders = Snapshots(files, str(tmp_path / "leader"), identity._replace(member_id=3))
+    disk = NodeDisk(wal, snapshots, lanes, 100, 1, 1)
+    machine = StateMachine(Store(100), Membership([]))
+    own, first, second = (SnapshotMeta(index, index // 10, configuration) for index in (10, 100, 200))
+    installed: list[StateMachine] = []
+
+    def arrive(meta: SnapshotMeta) -> None:
+        leaders.save(meta, machine.freeze().chunks())
+        data = leaders.read(meta, 0, 1 << 20)
+        disk.write_piece(SnapshotChunk(2, 3, meta.term, meta, 0, len(data), data), lambda: None, pytest.fail)
+
+    wal.append(None, [Entry(index, 1, 0, b"") for index in range(1, 11)])
+    disk.save_snapshot(own, machine.freeze(), lambda: None, pytest.fail)
+    arrive(first)
+    lanes.do("bulk")
+    lanes.do("bulk")
+    disk.write(Write(None, (), first, ()), lambda: disk.load_snapshot(first, installed.append))
+    arrive(second)  # the next leader's, before the log has come to the first
+    lanes.do("bulk")
+    lanes.do("log")  # the mark of our own, so the purge is due
+    lanes.do("log")  # the mark of the first one
+    lanes.do("bulk")
+    lanes.do("log")
+    assert len(installed) == 1
+    lanes.waiting["log"].clear()
+    disk.save_snapshot(second._replace(index=300), machine.freeze(), lambda: None, pytest.fail)
+    lanes.do("bulk")
+    lanes.do("log")
+    lanes.do("bulk")
+    assert [int(file.name[17:33], 16) for file in (tmp_path / "snap").iterdir()] == [300], "and later it goes"
+    wal.close()
 
 
 class BrokenFile:

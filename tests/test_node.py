@@ -458,3 +458,42 @@ def test_reads_beyond_the_limit_are_refused_and_not_queued() -> None:
     for _ in range(3):
         bench.node.read(outcomes.append)
     assert [type(outcome) for outcome in outcomes] == [TooManyRequests]
+
+
+def test_as_many_keys_expire_as_are_written() -> None:
+    bench = Bench(1)
+    bench.settle_disk()
+    written = 0
+    for tick in range(1_200):  # 12 seconds
+        if tick < 1_000:
+            for _ in range(50):  # 5,000 a second
+                written += 1
+                bench.node.propose(Set(b"/short/%d" % written, b"", False, 1, False), lambda outcome: None)
+        bench.time += SECOND_NS // 100
+        bench.node.tick()
+        bench.flush()
+        bench.settle_disk()
+        if tick % 100 == 99:
+            held = len(bench.node.machine.store.get(b"/short", True, False, bench.time).nodes or ())
+            assert held <= 9_000, "those of one second, and of the half second until the next sweep"
+    assert held == 0
+
+
+def test_what_expires_at_one_moment_goes_in_pieces_and_other_writes_pass_between_them() -> None:
+    bench = Bench(1)
+    bench.settle_disk()
+    for number in range(10_000):
+        bench.node.machine.apply(Set(b"/all/%d" % number, b"", False, 1, False), bench.time)
+    bench.time += 2 * SECOND_NS
+    while not bench.disk.writes:
+        bench.tick(1)
+    pieces = 0
+    while bench.node.machine.store.counts.expired < 10_000:
+        outcomes = bench.propose()
+        before = bench.node.machine.store.counts.expired
+        while not outcomes:
+            bench.disk.finish()
+            bench.flush()
+        assert bench.node.machine.store.counts.expired - before <= 2_000
+        pieces += 1
+        assert pieces <= 10

@@ -94,6 +94,15 @@ class SnapshotFailed(StorageError):
         self.cause = cause
 
 
+class SnapshotTooLarge(StorageError):
+    """One piece of the state is larger than a snapshot file can hold in one chunk, so no snapshot can be written."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(
+            f"one piece of the state takes {size} bytes, and a snapshot holds at most {limit} in one chunk"
+        )
+
+
 class SnapshotGone(StorageError):
     """A snapshot that was asked for is not there any more: a newer one took its place."""
 

@@ -17,14 +17,16 @@ from collections.abc import Iterator
 from zlib import crc32
 
 from kvstore.raft.types import SnapshotMeta
-from kvstore.storage.errors import DamagedSnapshot, UnknownFormat, WrongIdentity
+from kvstore.storage.errors import DamagedSnapshot, SnapshotTooLarge, UnknownFormat, WrongIdentity
 from kvstore.storage.files import File
 from kvstore.storage.records import UnreadablePayload, pack_meta, unpack_meta
 
 FORMAT = 1
 MAGIC = b"kvst-snp"
-MAX_CHUNK = 64 << 20
-"""Bytes. A reader never holds more than this, whatever a damaged length says."""
+MAX_CHUNK = 256 << 20
+"""Bytes. Writers aim at one MiB; a row that is larger makes a chunk alone, and the largest row is an event with the
+values before and after it, each of the largest request (`settings.py` checks that they fit). A reader never holds more
+than this, nor more than the file has, whatever a damaged length says."""
 MAX_META = 1 << 20
 SYNC_EVERY = 1 << 20
 """Bytes between two syncs of a file that is being written, so that no single one holds the log's own up for long."""
@@ -52,8 +54,10 @@ class SnapshotWriter:
         self._put(head + _CRC.pack(self._chain))
 
     def add(self, chunk: bytes) -> None:
-        """One to MAX_CHUNK bytes."""
-        assert 0 < len(chunk) <= MAX_CHUNK, "a chunk must hold something, and not too much"
+        """One to MAX_CHUNK bytes. SnapshotTooLarge for more: no reader would accept it."""
+        assert chunk, "an empty chunk would be read as the end"
+        if len(chunk) > MAX_CHUNK:
+            raise SnapshotTooLarge(len(chunk), MAX_CHUNK)
         self._chain = crc32(chunk, self._chain)
         self._chunks += 1
         self._bytes += len(chunk)
@@ -101,6 +105,7 @@ def read_meta(file: File, path: str, cluster_id: int | None) -> tuple[SnapshotMe
 def read_chunks(file: File, path: str, offset: int, chain: int) -> Iterator[bytes]:
     """The chunks from `offset` on, each checked before it is given out; DamagedSnapshot at the first that fails."""
     chunks = total = 0
+    size = file.size()
     while True:
         head = file.pread(_CHUNK.size, offset)
         if len(head) < _CHUNK.size:
@@ -108,7 +113,8 @@ def read_chunks(file: File, path: str, offset: int, chain: int) -> Iterator[byte
         length, stored = _CHUNK.unpack(head)
         if length == 0:
             break
-        chunk = file.pread(length, offset + _CHUNK.size) if length <= MAX_CHUNK else b""
+        is_possible = length <= MAX_CHUNK and offset + length <= size
+        chunk = file.pread(length, offset + _CHUNK.size) if is_possible else b""
         chain = crc32(chunk, chain)
         if len(chunk) < length or chain != stored:
             raise DamagedSnapshot(path, offset, "a chunk of the snapshot fails its checksum", _ADVICE)

@@ -7,7 +7,7 @@ matter of the floors above.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any, TypeAlias
 
@@ -17,7 +17,8 @@ from kvstore.store.history import HISTORY_BYTES, History
 from kvstore.store.nodes import FrozenNodes, packed
 from kvstore.store.tree import Tree
 
-CHUNK_ROWS = 200  # rows in one chunk: about a fifth of a millisecond of work for who reads it
+CHUNK_ROWS = 200  # rows in one chunk: about a fifth of a millisecond of work for the reader
+CHUNK_BYTES = 1 << 20  # of keys and values in one chunk; a single row may be larger
 
 Row: TypeAlias = tuple[Any, ...]
 
@@ -38,14 +39,35 @@ class Frozen:
         self._nodes = nodes
         self._events = events
 
-    def chunks(self, rows: int = CHUNK_ROWS) -> Iterator[list[Row]]:
+    def chunks(self, rows: int = CHUNK_ROWS, size: int = CHUNK_BYTES) -> Iterator[list[Row]]:
+        """Chunks of at most `rows` rows and, unless one row alone is larger, `size` bytes of keys and values."""
         yield [(self.index, len(self._nodes), len(self._events))]
-        nodes = ((key, *node) for key, node in self._nodes)
-        while chunk := list(islice(nodes, rows)):
+        yield from _cut(((key, *node) for key, node in self._nodes), _node_bytes, rows, size)
+        yield from _cut(map(_event_row, self._events), _event_bytes, rows, size)
+
+
+def _cut(rows: Iterable[Row], weigh: Callable[[Row], int], most: int, size: int) -> Iterator[list[Row]]:
+    chunk: list[Row] = []
+    held = 0
+    for row in rows:
+        weight = weigh(row)
+        if chunk and (len(chunk) == most or held + weight > size):
             yield chunk
-        events = map(_event_row, self._events)
-        while chunk := list(islice(events, rows)):
-            yield chunk
+            chunk, held = [], 0
+        chunk.append(row)
+        held += weight
+    if chunk:
+        yield chunk
+
+
+def _node_bytes(row: Row) -> int:
+    key, value = row[:2]
+    return len(key) + (len(value) if value else 0)
+
+
+def _event_bytes(row: Row) -> int:
+    _, _, node, previous = row
+    return _node_bytes(node) + (0 if previous is None else _node_bytes(previous))
 
 
 def thaw(

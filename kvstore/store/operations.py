@@ -87,7 +87,7 @@ class Expire(NamedTuple):
     """The leader's sweep: remove nodes whose deadline is not after the entry's time, at most `limit` of them.
 
     They go in order of deadline, one index and one event each. When more are due, `Store.next_deadline` still
-    lies in the past and the leader sweeps again.
+    lies in the past and the leader sweeps again immediately.
     """
 
     limit: int = EXPIRE_LIMIT

@@ -8,7 +8,7 @@ of them. It knows no log, no clock, no HTTP.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from kvstore.store import frozen
 from kvstore.store.counts import Counts
@@ -65,16 +65,6 @@ class Store:
         self._tree = Tree()
         self._history = History(history_limit, history_bytes)
         self._watchers = Watchers()
-        self._appliers: dict[type[Operation], Callable[[Any, int], Event | None]] = {
-            Set: self._set,
-            Create: self._create,
-            CreateInOrder: self._create_in_order,
-            Update: self._update,
-            CompareAndSwap: self._compare_and_swap,
-            Delete: self._delete,
-            CompareAndDelete: self._compare_and_delete,
-            Expire: self._expire,
-        }
 
     @property
     def watcher_count(self) -> int:
@@ -98,7 +88,7 @@ class Store:
         """
         kind = type(operation)
         try:
-            event = self._appliers[kind](operation, now)
+            event = _APPLIERS[kind](self, operation, now)
         except StoreError as error:
             self.counts.refused(kind, error)
             raise
@@ -339,6 +329,20 @@ class Store:
         if values or indices:
             raise CompareFailed(self.index, key, values, indices)
         return actual
+
+
+#: By class and not by instance: a table of bound methods would make a cycle of each store, and one that was adopted
+#: would keep its tree until the collector runs, which never looks at what is frozen.
+_APPLIERS: Final[dict[type[Operation], Callable[[Store, Any, int], Event | None]]] = {
+    Set: Store._set,
+    Create: Store._create,
+    CreateInOrder: Store._create_in_order,
+    Update: Store._update,
+    CompareAndSwap: Store._compare_and_swap,
+    Delete: Store._delete,
+    CompareAndDelete: Store._compare_and_delete,
+    Expire: Store._expire,
+}
 
 
 def _expiration(now: int, ttl: int | None) -> int | None:

@@ -23,6 +23,16 @@ def parent_of(key: bytes) -> bytes:
     return key[: key.rfind(b"/")] or ROOT
 
 
+def _ends(key: bytes) -> list[int]:
+    """Where each strict ancestor of `key` but the root ends, the shortest first."""
+    ends = []
+    end = key.find(b"/", 1)
+    while end != -1:
+        ends.append(end)
+        end = key.find(b"/", end + 1)
+    return ends
+
+
 def view(key: bytes, node: Node, now: int, nodes: tuple[NodeView, ...] | None = None) -> NodeView:
     """The node as it looks at `now`; `nodes` are its children, where they were asked for."""
     value, created, modified, expiration = node
@@ -47,11 +57,24 @@ class Tree:
         self.deadlines = Deadlines()  # holds exactly the nodes with an expiration
 
     def nearest(self, key: bytes) -> bytes:
-        """The deepest node that is a strict ancestor of `key`."""
+        """The deepest node that is a strict ancestor of `key`.
+
+        Each ancestor of a node is there too, so a binary search finds where they end: a key of n bytes and d
+        components costs n * log(d), whether all of it is missing or only its end.
+        """
         parent = parent_of(key)
-        while parent not in self.children and self.nodes.get(parent) is None:  # a directory most often
-            parent = parent_of(parent)
-        return parent
+        if parent in self.children:  # the usual case
+            return parent
+        ends = _ends(key)
+        low, high = 0, len(ends)
+        while low < high:
+            middle = (low + high) // 2
+            ancestor = key[: ends[middle]]
+            if ancestor in self.children or ancestor in self.nodes:
+                low = middle + 1
+            else:
+                high = middle
+        return key[: ends[low - 1]] if low else ROOT
 
     def insert(self, key: bytes, node: Node) -> None:
         """Add a key that is not there; missing parents become permanent directories with the node's indices."""

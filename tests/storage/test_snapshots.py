@@ -5,21 +5,25 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from random import Random
+from typing import cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kvstore.storage import snapshot_file
 from kvstore.storage.errors import (
     DamagedSnapshot,
     DiskFailed,
     Refused,
     SnapshotFailed,
     SnapshotGone,
+    SnapshotTooLarge,
     UnknownFormat,
     WrongIdentity,
 )
-from kvstore.storage.snapshot_file import SYNC_EVERY
+from kvstore.storage.files import File
+from kvstore.storage.snapshot_file import SYNC_EVERY, read_chunks, read_meta
 from kvstore.storage.snapshots import Snapshots, snapshot_name
 from tests.sim.disk import SimCrash, SimFiles
 from tests.storage.logs import IDENTITY, mark
@@ -136,6 +140,44 @@ def test_a_source_that_breaks_leaves_nothing_behind() -> None:
     with pytest.raises(ZeroDivisionError):
         snapshots.save(mark(5), broken())
     assert files.list(FOLDER) == []
+
+
+def test_a_piece_that_no_reader_would_take_is_refused_by_name_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(snapshot_file, "MAX_CHUNK", 1_000)
+    files, snapshots = new()
+    snapshots.save(mark(4), [bytes(1_000)])
+    with pytest.raises(SnapshotTooLarge, match="takes 1001 bytes, and a snapshot holds at most 1000"):
+        snapshots.save(mark(5), [b"one", bytes(1_001)])
+    assert files.list(FOLDER) == [snapshot_name(mark(4))]
+
+
+def test_a_damaged_length_makes_nobody_read_more_than_the_file_has() -> None:
+    files, snapshots = new()
+    snapshots.save(mark(5), [bytes(100)])
+    file = files.open(path_of(5), write=True)
+    _, offset, _ = read_meta(file, path_of(5), None)
+    file.pwrite((200 << 20).to_bytes(4, "little"), offset)
+    file.close()
+    asked: list[int] = []
+
+    class Watched:
+        def __init__(self, path: str) -> None:
+            self._file = files.open(path)
+
+        def pread(self, size: int, offset: int) -> bytes:
+            asked.append(size)
+            return self._file.pread(size, offset)
+
+        def size(self) -> int:
+            return self._file.size()
+
+    watched = cast(File, Watched(path_of(5)))
+    _, offset, chain = read_meta(watched, path_of(5), None)
+    with pytest.raises(DamagedSnapshot):
+        list(read_chunks(watched, path_of(5), offset, chain))
+    assert max(asked) < 1_000
 
 
 def test_a_large_snapshot_is_synced_on_the_way() -> None:

@@ -71,6 +71,26 @@ def test_rows_are_plain_and_chunks_bounded() -> None:
     assert all(plain(row) for chunk in chunks for row in chunk)
 
 
+def test_chunks_are_cut_by_bytes_and_a_row_that_is_larger_stands_alone() -> None:
+    store = Store(LIMIT, history_bytes=1 << 20)
+    for number in range(30):
+        run(store, put(b"/%d" % number, bytes(100)))
+    run(store, put(b"/" + b"n" * 700), put(b"/large", bytes(2_000)), put(b"/large", bytes(3_000)))
+    sizes = []
+    for chunk in list(store.freeze().chunks(size=500))[1:]:
+        weights = [len(b"".join(part for part in _flat(row) if type(part) is bytes)) for row in chunk]
+        sizes.append(sum(weights))
+        assert sum(weights) <= 500 or len(weights) == 1
+    assert max(sizes) >= 5_000, "the event with the value before and after"
+    assert min(sizes[:-1]) > 100, "rows share a chunk where they fit"
+    restored = Store.restore(store.freeze().chunks(size=500), LIMIT, 1 << 20)
+    assert rows(restored) == rows(store)
+
+
+def _flat(value: Any) -> list[Any]:
+    return [part for item in value for part in _flat(item)] if type(value) is tuple else [value]
+
+
 def test_restore_takes_lists_for_tuples() -> None:
     def listed(value: Any) -> Any:
         return [listed(item) for item in value] if isinstance(value, tuple) else value
