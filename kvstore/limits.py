@@ -7,6 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+#: The highest values of the two limits on keys. A leader refuses a longer key from any member, because each node above
+#: a key holds its own full name: one write takes up to half the product of the two, 64 MiB.
+MOST_KEY_COMPONENTS = 2_048
+MOST_KEY_BYTES = 64 << 10
+
+#: What a POST adds to the key of its directory: one component of a slash and 20 digits.
+IN_ORDER_BYTES = 21
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -17,6 +25,8 @@ class Limits:
     head_bytes: int = 1 << 20  # request line and header lines, etcd's own limit: 431, closed
     headers: int = 1_000  # header lines: 431, closed
     request_bytes: int = 10 << 20  # of a body, etcd's own limit: 400
+    key_components: int = 256  # of a key, and of what a POST creates: 400
+    key_bytes: int = 32 << 10  # of a key with all its slashes, once it is decoded: 400
     read_seconds: float = 60.0  # for the head of a request to arrive, and again for its body: 408, closed
     write_seconds: float = 60.0  # in which nothing is read of an answer that fills all buffers: closed
     idle_seconds: float = 600.0  # between two requests: closed

@@ -21,6 +21,7 @@ from typing import NamedTuple, Protocol
 
 from kvstore import logs
 from kvstore.apply import REFUSALS, FrozenMachine, StateMachine
+from kvstore.forwarded import refusal_of
 from kvstore.membership import Membership, MembershipError
 from kvstore.proposals import ChangePending, Done, Outcome, Proposal, Proposals, Refused, TooManyRequests, Unavailable
 from kvstore.raft.core import Raft
@@ -219,6 +220,10 @@ class Node:
             self._known_elsewhere = max(self._known_elsewhere, message.commit)
         elif type(message) is ProposeRequest:
             if self.raft.is_leader and message.kind == EntryKind.COMMAND:
+                refusal = refusal_of(message)
+                if refusal is not None:
+                    self._network.send(refusal)
+                    return
                 message = message._replace(payloads=stamp(self._time(), message.payloads))
         elif isinstance(message, SnapshotChunk):
             if message.term >= self.raft.term:

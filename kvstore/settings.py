@@ -16,7 +16,7 @@ from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from kvstore.ciphers import SUITES, SUITES_13
-from kvstore.limits import Limits
+from kvstore.limits import MOST_KEY_BYTES, MOST_KEY_COMPONENTS, Limits
 
 MAX_MEMBERS = 7
 MAX_REQUEST_BYTES = 32 << 20  # a body has to fit in one entry, and that in one frame between members
@@ -38,6 +38,8 @@ LIMIT_FLAGS = {
     "max-header-bytes": "head_bytes",
     "max-headers": "headers",
     "max-request-bytes": "request_bytes",
+    "max-key-components": "key_components",
+    "max-key-bytes": "key_bytes",
     "client-read-timeout": "read_seconds",
     "client-write-timeout": "write_seconds",
     "client-idle-timeout": "idle_seconds",
@@ -175,8 +177,14 @@ class Settings:
                 " doubles the time"
             )
         request_bytes, headers = self.limits.request_bytes, self.limits.headers
-        if request_bytes > MAX_REQUEST_BYTES:
-            raise SettingsError(f"--max-request-bytes must not exceed {MAX_REQUEST_BYTES} (is {request_bytes})")
+        highest = {
+            "max-request-bytes": (request_bytes, MAX_REQUEST_BYTES),
+            "max-key-components": (self.limits.key_components, MOST_KEY_COMPONENTS),
+            "max-key-bytes": (self.limits.key_bytes, MOST_KEY_BYTES),
+        }
+        for flag, (number, most) in highest.items():
+            if number > most:
+                raise SettingsError(f"--{flag} must not exceed {most} (is {number})")
         if headers < MIN_HEADERS:
             raise SettingsError(f"--max-headers must be at least {MIN_HEADERS} (is {headers}): clients send several")
         if self.election_timeout_ms < ELECTION_HEARTBEATS * self.heartbeat_interval_ms:

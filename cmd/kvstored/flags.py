@@ -91,6 +91,18 @@ FLAGS = (
     Flag("max-header-bytes", "1048576", "Limits", "Longest request line and header lines together, in bytes."),
     Flag("max-headers", "1000", "Limits", "Most header lines of a request, at least 16."),
     Flag("max-request-bytes", "10485760", "Limits", "Largest request body to accept, in bytes."),
+    Flag(
+        "max-key-components",
+        "256",
+        "Limits",
+        "Most components of a key (`/a/b` has two), at most 2048; beyond it: 400. Keep it alike on all members.",
+    ),
+    Flag(
+        "max-key-bytes",
+        "32768",
+        "Limits",
+        "Longest key, in bytes after percent-decoding, at most 65536; beyond it: 400. Keep it alike on all members.",
+    ),
     Flag("client-read-timeout", "60", "Limits", "Seconds for a request's head to arrive, and again for its body."),
     Flag("client-write-timeout", "60", "Limits", "Seconds in which a client must read something of a large answer."),
     Flag("client-idle-timeout", "600", "Limits", "Seconds that a connection may go without a request."),

@@ -257,7 +257,7 @@ class Express:
             if end > len(rest):
                 return self._wait_for_more(end - at)
             try:
-                asked = parse_key_request(_METHODS[method], path, query or b"", rest[begin:end])
+                asked = parse_key_request(_METHODS[method], path, query or b"", rest[begin:end], lane.load.limits)
             except ApiError as error:
                 self._arrived(end)
                 self._write(answer_failure(error, lane.backend))

@@ -55,6 +55,7 @@ class Lane:
         limits = load.limits
         self.max_head = min(EXPRESS_BYTES, limits.line_bytes, limits.head_bytes)  # what is longer, is not judged here
         self.max_body = limits.request_bytes
+        self.max_key, self.max_components = limits.key_bytes, limits.key_components
         self.hand_over = hand_over
         self.usual = Manner(http11=True, keep_alive=True, head_only=False, cors=cors)
         self.last = self.usual._replace(keep_alive=False)
@@ -84,7 +85,9 @@ class Lane:
         """The whole, plain request at `at` of `rest`, and where it ends; None: it is to be looked at closely."""
         if self.backend.auth.enabled:
             return None
-        return take(rest, at, self.heads.known, self._queries, self.max_head, self.max_body)
+        return take(
+            rest, at, self.heads.known, self._queries, self.max_head, self.max_body, self.max_key, self.max_components
+        )
 
     def learn(self, asked: KeyRequest, query: bytes | None) -> None:
         """What a query makes of a GET, for the next one."""

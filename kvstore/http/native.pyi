@@ -9,6 +9,8 @@ def take(
     queries: dict[bytes, tuple[bytes, tuple[object, ...]]],
     max_head: int,
     max_body: int,
+    max_key: int,
+    max_components: int,
 ) -> tuple[int, KeyRequest] | None: ...
 def compose_event(
     event: Event, head: bytes, created_head: bytes, raft_index: int, raft_term: int, date: bytes

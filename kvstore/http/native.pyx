@@ -14,6 +14,7 @@ from libc.string cimport memchr, memcmp, memcpy
 
 from kvstore.http.v2.answers import quote
 from kvstore.http.v2.parameters import DEFAULTS, KeyRequest
+from kvstore.limits import IN_ORDER_BYTES
 from kvstore.store.events import CREATE, SET, Event, NodeView
 
 cdef extern from "string.h":
@@ -49,6 +50,7 @@ cdef object _quote = quote
 cdef str _CREATE = CREATE
 cdef str _SET = SET
 cdef bytes _NOTHING = b""
+cdef Py_ssize_t _IN_ORDER_BYTES = IN_ORDER_BYTES
 
 cdef unsigned char _in_path[256]  # may stand in a component of a path as it is; heads.LINE says the same
 cdef unsigned char _in_query[256]
@@ -77,6 +79,8 @@ def take(
     dict queries not None,
     Py_ssize_t max_head,
     Py_ssize_t max_body,
+    Py_ssize_t max_key,
+    Py_ssize_t max_components,
 ):
     """One whole request that begins at `at`: (where it ends, the KeyRequest), or None.
 
@@ -88,7 +92,7 @@ def take(
     cdef Octets here, key, key_end, query = NULL, query_end = NULL, lines, body
     cdef str method
     cdef bint has_body = False
-    cdef Py_ssize_t length
+    cdef Py_ssize_t length, components = 0
     cdef tuple known, tail = _DEFAULTS
     cdef bytes value = _NOTHING
     if at < 0 or size - at < 32:  # no request is shorter, and what is compared first lies within
@@ -105,6 +109,8 @@ def take(
         method = "POST"
         has_body = True
         here += 5
+        components = 1  # it creates a key below the one that is named
+        max_key -= _IN_ORDER_BYTES
     elif memcmp(here, b"DELETE ", 7) == 0:
         method = "DELETE"
         here += 7
@@ -116,11 +122,14 @@ def take(
     key = here
     while here < end and here[0] == c"/":
         here += 1
+        components += 1
         if here == end or here[0] == c"." or not _in_path[here[0]]:  # also an empty component
             return None
         while here < end and _in_path[here[0]]:
             here += 1
     key_end = here
+    if components > max_components or key_end - key > max_key:
+        return None
     if here < end and here[0] == c"?":
         if method != "GET":
             return None

@@ -17,7 +17,14 @@ Query = tuple[bytes, tuple[object, ...]]
 
 
 def _take(
-    rest: bytes, at: int, heads: dict[bytes, Head], queries: dict[bytes, Query], max_head: int, max_body: int
+    rest: bytes,
+    at: int,
+    heads: dict[bytes, Head],
+    queries: dict[bytes, Query],
+    max_head: int,
+    max_body: int,
+    max_key: int,
+    max_components: int,
 ) -> tuple[int, KeyRequest] | None:
     return None
 

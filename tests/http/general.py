@@ -14,10 +14,14 @@ from kvstore.http.reply import CORS_ANY, Answer, Manner, compose, status_line
 from kvstore.http.shortcut import Query, compose_event, compose_view, take
 from kvstore.http.v2.answers import SUCCESS_HEAD, answer_event, answer_view, success_head
 from kvstore.http.v2.parameters import KeyRequest, parse_key_request
+from kvstore.limits import Limits
 from kvstore.store.events import Event, NodeView
 
 MAX_HEAD = 4_000  # bytes
 MAX_BODY = 6_000
+LIMITS = Limits(key_bytes=60, key_components=4)
+#: What `take` is given after the heads and the queries.
+ROOM = (MAX_HEAD, MAX_BODY, LIMITS.key_bytes, LIMITS.key_components)
 CLUSTER = 0xC0FFEE
 DATE = b"Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n"
 USUAL = Manner(http11=True, keep_alive=True, head_only=False, cors=CORS_ANY)
@@ -28,7 +32,7 @@ _LINE_END = b"\r\n"
 
 def by_shortcut(rest: bytes, at: int = 0, max_head: int = MAX_HEAD, max_body: int = MAX_BODY) -> object:
     """`take`, with all the heads and queries known that anybody could find in `rest`."""
-    return take(rest, at, heads_in(rest), queries_in(rest), max_head, max_body)
+    return take(rest, at, heads_in(rest), queries_in(rest), max_head, max_body, LIMITS.key_bytes, LIMITS.key_components)
 
 
 def by_functions(
@@ -49,7 +53,7 @@ def by_functions(
     if end > len(rest):
         return None
     try:
-        return end, parse_key_request(method.decode(), path, query or b"", rest[begin:end])
+        return end, parse_key_request(method.decode(), path, query or b"", rest[begin:end], LIMITS)
     except ApiError:
         return None
 

@@ -24,8 +24,10 @@ from tests.http.general import (
     CREATED_HEAD,
     DATE,
     HEAD,
+    LIMITS,
     MAX_BODY,
     MAX_HEAD,
+    ROOM,
     by_functions,
     by_shortcut,
     event_by_functions,
@@ -201,35 +203,46 @@ def test_limits_are_the_general_functions() -> None:
 
 def test_a_head_or_a_query_that_is_not_known_is_left_alone() -> None:
     rest = PLAIN["GET, known query"]
-    assert shortcut.take(rest, 0, heads_in(rest), {}, MAX_HEAD, MAX_BODY) is None
-    assert shortcut.take(PLAIN["GET"], 0, {}, {}, MAX_HEAD, MAX_BODY) is None
+    assert shortcut.take(rest, 0, heads_in(rest), {}, *ROOM) is None
+    assert shortcut.take(PLAIN["GET"], 0, {}, {}, *ROOM) is None
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "POST", "DELETE"])
+def test_a_key_beyond_a_limit_is_left_to_the_general_functions(method: str) -> None:
+    room, names = (21, 1) if method == "POST" else (0, 0)  # for the key that a POST creates
+    for longest in ("/" + "a" * (LIMITS.key_bytes - room - 1), "/a" * (LIMITS.key_components - names)):
+        for key in (longest, longest + "a"):
+            rest = request(f"{method} /v2/keys{key}")
+            assert by_shortcut(rest) == by_functions(rest)
+        assert by_shortcut(request(f"{method} /v2/keys{longest}")) is not None
+        assert by_shortcut(request(f"{method} /v2/keys{longest + '/a' if '/a/' in key else longest + 'a'}")) is None
 
 
 @pytest.mark.parametrize("length", [-1, -(2**31), 2**31, 2**62])
 def test_no_length_makes_it_read_beyond_the_buffer(length: int) -> None:
     rest = PLAIN["PUT"]
     heads: dict[bytes, Any] = dict.fromkeys(heads_in(rest), (length, True))
-    assert shortcut.take(rest, 0, heads, {}, MAX_HEAD, 2**63 - 1) is None
+    assert shortcut.take(rest, 0, heads, {}, MAX_HEAD, 2**63 - 1, *ROOM[2:]) is None
 
 
 @pytest.mark.parametrize("wrong", [None, bytearray(PLAIN["GET"]), memoryview(PLAIN["GET"]), "GET /v2/keys/a", 7])
 def test_what_is_not_bytes_is_refused(wrong: Any) -> None:
     with pytest.raises(TypeError):
-        shortcut.take(wrong, 0, heads_in(PLAIN["GET"]), {}, MAX_HEAD, MAX_BODY)
+        shortcut.take(wrong, 0, heads_in(PLAIN["GET"]), {}, *ROOM)
 
 
 @pytest.mark.parametrize("wrong", [None, [], ()])
 def test_what_is_no_dict_is_refused(wrong: Any) -> None:
     for heads, queries in ((wrong, {}), ({}, wrong)):
         with pytest.raises(TypeError):
-            shortcut.take(PLAIN["GET"], 0, heads, queries, MAX_HEAD, MAX_BODY)
+            shortcut.take(PLAIN["GET"], 0, heads, queries, *ROOM)
 
 
 @pytest.mark.parametrize("wrong", [None, (b"", None), (b"", [1]), (None,), ("text", ()), 7])
 def test_a_query_of_another_shape_is_refused(wrong: Any) -> None:
     rest = PLAIN["quorum GET"]
     with contextlib.suppress(TypeError, IndexError):
-        assert shortcut.take(rest, 0, heads_in(rest), {b"quorum=true": wrong}, MAX_HEAD, MAX_BODY) is None
+        assert shortcut.take(rest, 0, heads_in(rest), {b"quorum=true": wrong}, *ROOM) is None
 
 
 def test_nothing_is_held_and_nothing_given_up_too_often() -> None:
@@ -246,9 +259,9 @@ def test_nothing_is_held_and_nothing_given_up_too_often() -> None:
 
     before = references()
     for _ in range(1_000):
-        assert shortcut.take(rest, 0, heads, {}, MAX_HEAD, MAX_BODY) is not None
-        assert shortcut.take(rest[:-1], 0, heads, {}, MAX_HEAD, MAX_BODY) is None
-        taken = shortcut.take(looked, 0, heads_in(PLAIN["GET"]), {b"x=1": (b"", query)}, MAX_HEAD, MAX_BODY)
+        assert shortcut.take(rest, 0, heads, {}, *ROOM) is not None
+        assert shortcut.take(rest[:-1], 0, heads, {}, *ROOM) is None
+        taken = shortcut.take(looked, 0, heads_in(PLAIN["GET"]), {b"x=1": (b"", query)}, *ROOM)
         assert taken is not None
         assert event_by_shortcut(PLAIN_EVENTS[0], 1, 1) is not None
         del taken

@@ -46,6 +46,8 @@ def alone(count: int) -> tuple[InitialMember, ...]:
         ({"limits": Limits(idle_seconds=0)}, "--client-idle-timeout must be at least 1 (is 0)"),
         ({"limits": Limits(headers=9)}, "--max-headers must be at least 16 (is 9): clients send several"),
         ({"limits": Limits(request_bytes=1 << 30)}, "--max-request-bytes must not exceed 33554432 (is 1073741824)"),
+        ({"limits": Limits(key_components=2049)}, "--max-key-components must not exceed 2048 (is 2049)"),
+        ({"limits": Limits(key_bytes=65537)}, "--max-key-bytes must not exceed 65536 (is 65537)"),
         ({"max_snapshots": -1}, "--max-snapshots must not be negative (is -1); 0 keeps all"),
         ({"max_wals": -2}, "--max-wals must not be negative (is -2); 0 keeps all"),
         (

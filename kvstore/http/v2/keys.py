@@ -15,7 +15,7 @@ from kvstore.http.reply import Answer
 from kvstore.http.request import BodyError, Request
 from kvstore.http.v2.answers import answer_error, answer_event, answer_view, success_head
 from kvstore.http.v2.listings import Listings
-from kvstore.http.v2.parameters import KeyRequest, parse_key_request, wants_body
+from kvstore.http.v2.parameters import KeyRequest, key_of, parse_key_request, wants_body
 from kvstore.http.v2.watches import Watch
 from kvstore.passwords import TooManyChecks
 from kvstore.store.errors import StoreError
@@ -111,10 +111,11 @@ def watch(request: KeyRequest, backend: Backend, load: Load, permit: Permit) -> 
 async def serve_keys(request: Request, backend: Backend, guard: Guard, load: Load) -> Answer | Watch:
     """One request to the key space, from parsing to the answer or the watch that answers it."""
     try:
+        key_of(request.method, request.path, load.limits)  # before its body is waited for
         body = b""
         if wants_body(request.method, request.content_type):
             body = await request.body(load.limits.request_bytes)
-        asked = parse_key_request(request.method, request.path, request.query, body)
+        asked = parse_key_request(request.method, request.path, request.query, body, load.limits)
         if asked.method in ("GET", "HEAD"):
             return await _look(request, asked, backend, guard, load)
         return answer_of(await _write(request, asked, backend, guard), asked, backend)

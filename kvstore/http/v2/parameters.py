@@ -11,6 +11,7 @@ from typing import NamedTuple
 from kvstore.http import errors
 from kvstore.http.errors import ApiError
 from kvstore.http.v2.form import FormError, is_form, parse_form
+from kvstore.limits import IN_ORDER_BYTES, Limits
 
 PREFIX = b"/v2/keys"
 
@@ -18,6 +19,7 @@ _TRUE = frozenset((b"1", b"t", b"T", b"TRUE", b"true", b"True"))
 _FALSE = frozenset((b"0", b"f", b"F", b"FALSE", b"false", b"False"))
 _DIGITS = re.compile(rb"0*[0-9]{1,20}", re.ASCII)
 _UINT64_LIMIT = 1 << 64
+_DEFAULT_LIMITS = Limits()
 
 
 class KeyRequest(NamedTuple):
@@ -55,12 +57,33 @@ def wants_body(method: str, content_type: bytes | None) -> bool:
         raise ApiError(errors.INVALID_FORM, error.cause) from None
 
 
-def parse_key_request(method: str, path: bytes, query: bytes, body: bytes) -> KeyRequest:
-    """`path` is decoded and clean and begins with PREFIX; `body` is empty unless `wants_body` said so.
+def key_of(method: str, path: bytes, limits: Limits) -> bytes:
+    """The canonical key of `path`, which is decoded and clean and begins with PREFIX.
+
+    Raises ApiError where the key, or with a POST what it creates, is too long or too deep. Reads have the same limit:
+    no longer key can be there, and to look for one costs as much as its length.
+    """
+    key = path[len(PREFIX) :].rstrip(b"/") or b"/"
+    length, components = len(key), key.count(b"/")
+    if method == "POST":
+        length, components = length + IN_ORDER_BYTES, components + 1
+    if length > limits.key_bytes:
+        cause = b"the key has %d bytes; --max-key-bytes allows %d" % (length, limits.key_bytes)
+        raise ApiError(errors.INVALID_FIELD, cause)
+    if components > limits.key_components:
+        cause = b"the key has %d components; --max-key-components allows %d" % (components, limits.key_components)
+        raise ApiError(errors.INVALID_FIELD, cause)
+    return key
+
+
+def parse_key_request(
+    method: str, path: bytes, query: bytes, body: bytes, limits: Limits = _DEFAULT_LIMITS
+) -> KeyRequest:
+    """`path` is as for `key_of`; `body` is empty unless `wants_body` said so.
 
     Raises ApiError with index 0.
     """
-    key = path[len(PREFIX) :].rstrip(b"/") or b"/"
+    key = key_of(method, path, limits)
     if not query and not body:
         return _new(KeyRequest, (method, key, b"", *DEFAULTS))
     try:
