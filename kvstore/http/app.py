@@ -78,6 +78,7 @@ class Http:
         self._listener: Listener | None = None
         self._auth = backend.auth
         self._ignore_auth = self._auth.observe(self._auth_changed)
+        backend.store.pace_watchers(asyncio.get_running_loop().call_soon)
 
     async def listen(self, host: str, port: int, credentials: Credentials | None) -> None:
         """Raises OSError where the address cannot be had."""

@@ -116,7 +116,8 @@ class Store:
         """Wait for events of `key`, and with `recursive` of all below it, from the index `since` on (0: from now).
 
         An event that the history holds is delivered before this returns; the watcher then never gets another,
-        even as a stream (API.md 5). Otherwise `deliver` is called from `apply`, for a one-shot watch once.
+        even as a stream (API.md 5). Otherwise `deliver` is called from `apply`, or soon after it where there is much
+        to deliver (see `pace_watchers`), for a one-shot watch once.
         `deliver` must not raise and must not call the store; it may cancel watchers.
         Raises HistoryCleared.
         """
@@ -128,6 +129,13 @@ class Store:
         else:
             self._watchers.add(watcher)
         return watcher
+
+    def pace_watchers(self, later: Callable[[Callable[[], None]], object] | None) -> None:
+        """Make many or large deliveries in slices: `later` calls what it is given once, with other work in between.
+
+        Without it, and after None, each delivery is made before `apply` returns.
+        """
+        self._watchers.pace(later)
 
     # --- snapshots ----------------------------------------------------------------------------------------------
 
