@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import TypeAlias, cast, get_args
 
 from kvstore.auth import Auth, AuthChanged, AuthCommand, AuthError, AuthOutcome, DirectoryNotAllowed
+from kvstore.levels import layout_of
 from kvstore.membership import Membership, MembershipError
 from kvstore.store.errors import StoreError, UnreadableSnapshot
 from kvstore.store.events import Event
@@ -18,9 +19,6 @@ from kvstore.store.history import HISTORY_BYTES
 from kvstore.store.operations import OPERATIONS, Expire, Operation, Update
 from kvstore.store.store import Store
 from kvstore.wire import Command, Guarded, Publish, UpdateMember, WireError, check_number, pack, unpack
-
-#: The layout of a snapshot's chunks; a member refuses a snapshot of a layout that it does not know.
-SNAPSHOT_VERSION = 1
 
 #: Why a command was not carried out: answers like any other, and the same on every member.
 REFUSALS = (StoreError, MembershipError, AuthError)
@@ -91,11 +89,11 @@ class StateMachine:
 
     @classmethod
     def _restore(cls, rest: Iterator[bytes], history_limit: int, history_bytes: int) -> StateMachine:
-        head = unpack(next(rest, b""))
-        if type(head) is not tuple or len(head) != 4:
-            raise WireError("a snapshot does not begin with its version")
-        if head[0] != SNAPSHOT_VERSION:
-            raise WireError(f"a snapshot of layout {head[0]}; this version knows {SNAPSHOT_VERSION}")
+        first = next(rest, b"")
+        layout = layout_of(first)
+        head = unpack(first)
+        if len(head) != 4:
+            raise WireError(f"a snapshot of layout {layout} with {len(head)} parts")
         store = Store.restore(map(unpack, rest), history_limit, history_bytes)
         return cls(store, Membership.restore(head[1]), Auth.restore(head[2]), check_number(head[3]))
 
@@ -118,6 +116,6 @@ class FrozenMachine:
 
     def chunks(self) -> Iterator[bytes]:
         """The state as msgpack chunks of bounded size; may run on another thread."""
-        yield pack((SNAPSHOT_VERSION, self._membership, self._auth, self._time))
+        yield pack((1, self._membership, self._auth, self._time))
         for chunk in self._store.chunks():
             yield pack(chunk)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from kvstore import logs
 from kvstore.apply import StateMachine
+from kvstore.levels import check_known
 from kvstore.membership import Member, Membership, cluster_id
 from kvstore.raft.config import Config
 from kvstore.raft.core import Raft
@@ -32,7 +33,7 @@ from kvstore.storage.wal import SEGMENT_BYTES, WAL
 from kvstore.store.history import HISTORY_BYTES
 from kvstore.store.store import Store
 from kvstore.tls.sides import Refused
-from kvstore.wire import WireError, time_of
+from kvstore.wire import LaterVersion, WireError, time_of
 
 if TYPE_CHECKING:
     from kvstore.tls.credentials import Credentials
@@ -184,11 +185,18 @@ def reopen(
     snapshot = meta if meta.index else None
     try:
         machine = StateMachine.restore(snapshots.load(meta), event_history, history_bytes)
+    except LaterVersion as problem:
+        raise StartError(f"{newest[1]}: {problem}; nothing was changed") from None
     except WireError as problem:
         raise StartError(
             f"{newest[1]}: {problem}; nothing was changed, start the version of kvstored that wrote this folder"
         ) from None
     wal, recovered = folder.open_wal(snapshot=snapshot, segment_bytes=segment_bytes)
+    try:
+        check_known(recovered.entries)
+    except LaterVersion as problem:
+        wal.close()
+        raise StartError(f"{folder.path}: {problem}; nothing was applied") from None
     for note in recovered.notes:
         log.warning(note)
     return Opened(

@@ -23,7 +23,17 @@ from kvstore import logs
 from kvstore.apply import REFUSALS, FrozenMachine, StateMachine
 from kvstore.forwarded import refusal_of
 from kvstore.membership import Membership, MembershipError
-from kvstore.proposals import ChangePending, Done, Outcome, Proposal, Proposals, Refused, TooManyRequests, Unavailable
+from kvstore.proposals import (
+    ChangePending,
+    Done,
+    Outcome,
+    Proposal,
+    Proposals,
+    Refused,
+    TooManyRequests,
+    Unavailable,
+    UnknownToLeader,
+)
 from kvstore.raft.core import Raft
 from kvstore.raft.errors import ChangeRefused, ProposalRefused
 from kvstore.raft.types import (
@@ -42,6 +52,7 @@ from kvstore.store.operations import Expire
 from kvstore.streams import CHUNK_BYTES, SnapshotDisk, SnapshotReceiver, SnapshotSender
 from kvstore.wire import (
     Command,
+    LaterVersion,
     MembershipChange,
     PeerMessage,
     SnapshotAck,
@@ -341,6 +352,12 @@ class Node:
             for proposal in batch:
                 self._proposals.settle(proposal, refused)
             return False
+        if reason == Refusal.UNKNOWN and len(batch) == 1:
+            self._proposals.settle(batch[0], UnknownToLeader())
+            return False
+        if reason == Refusal.UNKNOWN:  # one of them: which one, shows when each goes by itself
+            for proposal in batch:
+                proposal.alone = True
         self._proposals.put_back(batch)
         return True
 
@@ -509,7 +526,10 @@ class Node:
             command: Command = proposal.command  # type: ignore[assignment]  # a change is no COMMAND
             now = time_of(payload)
         else:
-            now, request, command = unpack_command(payload)
+            try:
+                now, request, command = unpack_command(payload)
+            except LaterVersion:
+                raise LaterVersion(f"entry {index} of the log") from None
             proposal = self._proposals.of(request)
         outcome: Outcome
         try:
@@ -527,7 +547,10 @@ class Node:
             self._left = entry.index
             self._members_stale = True
             return
-        change = unpack_change(entry.payload)
+        try:
+            change = unpack_change(entry.payload)
+        except LaterVersion:
+            raise LaterVersion(f"entry {entry.index} of the log") from None
         outcome: Exception | None = None
         try:
             self.machine.membership.check(change)

@@ -46,16 +46,22 @@ class ChangePending(Refused):
         super().__init__("etcdserver: too many configuration changes")
 
 
+class UnknownToLeader(Refused):
+    """The leader runs an earlier version, which does not know this command."""
+
+    def __init__(self) -> None:
+        super().__init__("etcdserver: the leader runs an earlier version of kvstored, which does not know this request")
+
+
 #: What the command did (None: nothing to tell) or why not: StoreError, MembershipError, AuthError, Unavailable.
 Outcome: TypeAlias = Event | AuthOutcome | Exception
 Done: TypeAlias = Callable[[Outcome], None]
 
 
 class Proposal:
-    """One command on its way. `term` is 0 while it is not with a leader; `index` is where this member, as the
-    leader, appended it."""
+    """One command on its way. `term` is 0 while it is not with a leader; `alone`: it shares no batch with others."""
 
-    __slots__ = ("command", "deadline", "done", "encoded", "request", "settled", "term")
+    __slots__ = ("alone", "command", "deadline", "done", "encoded", "request", "settled", "term")
 
     def __init__(
         self, request: int, command: Command | MembershipChange, encoded: bytes, done: Done, deadline: int
@@ -66,6 +72,7 @@ class Proposal:
         self.done = done
         self.deadline = deadline
         self.term = 0
+        self.alone = type(command) is MembershipChange
         self.settled = False
 
 
@@ -104,7 +111,7 @@ class Proposals:
         while self.unsent:
             proposal = self.unsent[0]
             if not proposal.settled:
-                alone = type(proposal.command) is MembershipChange
+                alone = proposal.alone
                 size += len(proposal.encoded)
                 if batch and (alone or size > limit):
                     break

@@ -26,6 +26,7 @@ from kvstore.bootstrap import Opened, StartError
 from kvstore.collector import Collector, no_collections
 from kvstore.disk import NodeDisk
 from kvstore.exposure import open_doors
+from kvstore.hello import Facts, Hello, Verdict
 from kvstore.http import shortcut, sockets
 from kvstore.http.app import Http
 from kvstore.http.app import Settings as HttpSettings
@@ -35,6 +36,7 @@ from kvstore.http.guard import forget_changed
 from kvstore.http.load import Load
 from kvstore.http.peer import peer_http
 from kvstore.lanes import ThreadLanes
+from kvstore.levels import HIGHEST_LEVEL
 from kvstore.membership import Membership, MembershipError
 from kvstore.node import Node, NodeOptions
 from kvstore.passwords import Passwords
@@ -47,12 +49,13 @@ from kvstore.storage.files import OSFiles
 from kvstore.storage.folder import DataFolder
 from kvstore.store.store import Store
 from kvstore.tls.sides import FILES_A_HANDSHAKE, Listener, Sides, TlsError, handshakes_for, listen, open_sides
-from kvstore.transport import Acceptor, Hello, PeerTransport, Verdict
+from kvstore.transport import Acceptor, PeerTransport
 from kvstore.version import VERSION
 from kvstore.wire import (
     TIME_BYTES,
     Checked,
     Guarded,
+    LaterVersion,
     MembershipChange,
     PeerMessage,
     Publish,
@@ -123,7 +126,7 @@ class Server:
         self.cluster_id = identity.cluster_id
         self._lanes = ThreadLanes(self._flush, self._broken)
         self._hurry = threading.Event()  # set: nobody is left to make a snapshot in small bites for
-        self._transport = PeerTransport(identity, self, self._tls.peer)
+        self._transport = PeerTransport(identity, self, self._tls.peer, self._facts)
         tick_ms = settings.heartbeat_interval_ms / TICKS_PER_HEARTBEAT
         self._tick_seconds = tick_ms / 1000
         election_ticks = round(settings.election_timeout_ms / tick_ms)
@@ -303,6 +306,13 @@ class Server:
         met = self._opened.folder.pins.keys() | self._meeting
         return sum(self._is_stranger(member) for member in met - self.membership.removed)
 
+    def _facts(self) -> Facts:
+        """What this member says of itself with each hello."""
+        settings = self._settings
+        return Facts(
+            time.time_ns(), settings.heartbeat_interval_ms, settings.election_timeout_ms, HIGHEST_LEVEL, VERSION
+        )
+
     def received(self, message: PeerMessage) -> None:
         try:
             self.node.receive(message)
@@ -333,6 +343,9 @@ class Server:
             return
         try:
             more = self.node.flush()
+        except LaterVersion as problem:
+            self._stop(str(problem))
+            return
         except Exception as bug:
             self._crashed(bug)
             return
@@ -427,7 +440,7 @@ class Server:
             self._stop(f"a task of the server broke: {problem!r}")
 
     def _broken(self, problem: Exception) -> None:
-        if isinstance(problem, StorageError):
+        if isinstance(problem, StorageError | LaterVersion):
             self._stop(str(problem))
         else:
             self._crashed(problem)

@@ -15,21 +15,33 @@ import contextlib
 import socket
 import ssl
 import struct
-from collections.abc import Callable, Collection, Generator
-from enum import StrEnum
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 from urllib.parse import urlsplit
 
 from kvstore import logs
+from kvstore.hello import (
+    LOWEST_VERSION,
+    MAX_HELLO_BYTES,
+    PEER_VERSION,
+    PREAMBLE,
+    Facts,
+    FrameSplitter,
+    Hello,
+    HelloReader,
+    Speaker,
+    Verdict,
+    frame,
+    pack_hello,
+)
+from kvstore.levels import is_understood
 from kvstore.membership import Membership
 from kvstore.raft.types import Configuration
-from kvstore.storage.layout import INCARNATION_BYTES
 from kvstore.tls.refusals import Refusals, reason
 from kvstore.tls.sides import Refused
 from kvstore.traffic import Traffic
 from kvstore.wire import (
     MAX_FRAME_BYTES,
-    PEER_VERSION,
     MessagePacker,
     PeerMessage,
     WireError,
@@ -41,11 +53,8 @@ from kvstore.wire import (
 if TYPE_CHECKING:
     from kvstore.tls.credentials import Credentials
 
-PREAMBLE = b"\x00kvraft\n"  # a byte that no method begins with, so that it cannot be HTTP
-
 #: Bytes waiting for one member; beyond that its messages are dropped, which raft takes for a lossy network.
 MAX_BACKLOG_BYTES = 64 << 20
-MAX_HELLO_BYTES = 4096
 #: Accepted connections that have not said yet who they are. One more ends the oldest, so that those who only knock do
 #: not keep out those who come in.
 MAX_KNOCKING = 128
@@ -65,27 +74,6 @@ _LENGTH = struct.Struct(">I")
 log = logs.get("peer")
 
 
-class Verdict(StrEnum):
-    """What the accepting side says to a hello."""
-
-    WELCOME = "welcome"
-    VERSION = "version"  # another version of this protocol
-    CLUSTER = "cluster"  # another cluster
-    MEMBER = "member"  # meant for another member
-    REMOVED = "removed"  # was removed from the cluster
-    DISK = "disk"  # known with another data folder
-    STRANGER = "stranger"  # no member that is known, and too many of those were met already
-
-
-class Hello(NamedTuple):
-    version: int
-    cluster: int
-    sender: int
-    to: int
-    incarnation: bytes
-    urls: tuple[str, ...] = ()  # where the sender can be answered, by one that does not know it yet
-
-
 class Receiver(Protocol):
     """Who gets what arrives; all calls come on the event loop."""
 
@@ -100,36 +88,6 @@ class Receiver(Protocol):
         """Another member does not talk to us."""
 
 
-class FrameSplitter:
-    """Turns a stream of bytes into frames. Raises WireError on a frame that is too long, before it is held."""
-
-    def __init__(self, limit: int = MAX_FRAME_BYTES) -> None:
-        self.limit = limit
-        self._buffer = bytearray()
-
-    def feed(self, octets: bytes) -> Generator[bytes, None, None]:
-        buffer = self._buffer
-        buffer += octets
-        start = 0
-        try:
-            while len(buffer) - start >= 4:
-                (length,) = _LENGTH.unpack_from(buffer, start)
-                if length > self.limit:
-                    raise WireError(f"a frame of {length} bytes; the limit is {self.limit}")
-                end = start + 4 + length
-                if len(buffer) < end:
-                    break
-                frame = bytes(buffer[start + 4 : end])
-                start = end
-                yield frame
-        finally:
-            del buffer[:start]
-
-
-def frame(payload: bytes) -> bytes:
-    return _LENGTH.pack(len(payload)) + payload
-
-
 # --- accepting ----------------------------------------------------------------------------------------------------
 
 
@@ -141,9 +99,12 @@ class Acceptor(asyncio.Protocol):
         self._http = http
         self._begin = b""
         self._splitter: FrameSplitter | None = None
+        self._hello = HelloReader()
         self._socket: asyncio.Transport
         self._deadline: asyncio.TimerHandle
         self.member: int | None = None
+        self.level = 1  # the highest level that it says it takes part in
+        self.program = ""  # the version of its program, if it says so
         self.replaced = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -171,8 +132,11 @@ class Acceptor(asyncio.Protocol):
             frames = self._splitter.feed(octets)
             for payload in frames:
                 if self.member is None:
+                    hello = self._hello.take(payload)
+                    if hello is None:
+                        continue
                     frames.close()  # the rest waits for the verdict
-                    self._examine(_hello(unpack(payload)))
+                    self._examine(hello)
                     return
                 self._peers.deliver(self.member, payload)
         except WireError as problem:
@@ -206,6 +170,7 @@ class Acceptor(asyncio.Protocol):
         assert self._splitter is not None
         self._splitter.limit = MAX_FRAME_BYTES
         self.member = hello.sender
+        self.level, self.program = hello.facts.level, hello.facts.program
         self._peers.joined(self, hello.urls)
         self._socket.resume_reading()
         self._read(b"")  # what came right behind the hello
@@ -220,17 +185,6 @@ class Acceptor(asyncio.Protocol):
 
     def close(self) -> None:
         self._socket.abort()
-
-
-def _hello(fields: object) -> Hello:
-    if type(fields) is not tuple or len(fields) != len(Hello._fields):
-        raise WireError("not a hello")
-    if [*map(type, fields)] != [int, int, int, int, bytes, tuple] or {*map(type, fields[-1])} - {str}:
-        raise WireError("not a hello")
-    hello = Hello(*fields)  # now its annotations are true, and what is compiled believes them
-    if min(hello[:4]) < 0 or len(hello.incarnation) != INCARNATION_BYTES:
-        raise WireError("a hello with an id or an incarnation that is none")
-    return hello
 
 
 # --- dialling -----------------------------------------------------------------------------------------------------
@@ -261,7 +215,7 @@ class _Dialled(asyncio.Protocol):
                 self.problem = problem
                 transport.abort()
                 return
-        transport.write(PREAMBLE + frame(pack(self.hello)))
+        transport.write(pack_hello(self.hello))
 
     def data_received(self, octets: bytes) -> None:
         try:
@@ -283,16 +237,27 @@ class _Dialled(asyncio.Protocol):
 
 
 class Link:
-    """Our side of the stream to one member: keeps a connection, sends while there is one."""
+    """Our side of the stream to one member: keeps a connection, sends while there is one.
+
+    `version` is that of the connection; a member is never dialled with one below `lowest_version`.
+    """
 
     def __init__(
-        self, member: int, urls: tuple[str, ...], hello: Hello, receiver: Receiver, tls: Credentials | None = None
+        self,
+        member: int,
+        urls: tuple[str, ...],
+        speaker: Speaker,
+        receiver: Receiver,
+        tls: Credentials | None = None,
+        lowest_version: int = LOWEST_VERSION,
     ) -> None:
         self.member = member
         self.urls = urls  # by our own state
         self.said: tuple[str, ...] = ()  # by the last hello of that member that was accepted
         self.connected_url = ""  # what the connection was dialled at; empty without one
-        self.hello = hello
+        self.version = PEER_VERSION
+        self.lowest_version = lowest_version
+        self._speaker = speaker
         self._receiver = receiver
         self._tls = tls
         self._complained: set[tuple[str, str]] = set()  # of TLS, since the last connection
@@ -332,7 +297,7 @@ class Link:
             urls = tuple(dict.fromkeys(self.urls + self.said))
             url = urls[attempt % len(urls)]
             attempt += 1
-            dialled = await self._dial(url)
+            dialled = await self._reach(url)
             if dialled is not None:
                 pause = FIRST_PAUSE
                 self._transport = dialled.transport
@@ -345,7 +310,23 @@ class Link:
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    async def _dial(self, url: str) -> _Dialled | None:
+    async def _reach(self, url: str) -> _Dialled | None:
+        """A connection of the highest version that both sides know. Every attempt begins with our highest, since the
+        other member may have been upgraded since the last one."""
+        outcome: _Dialled | Verdict | None = None
+        for version in range(PEER_VERSION, self.lowest_version - 1, -1):
+            outcome = await self._dial(url, version)
+            if outcome is not Verdict.VERSION:
+                break
+        if isinstance(outcome, Verdict):
+            if outcome is not self._reported:
+                self._reported = outcome
+                self._receiver.refused(self.member, outcome)
+            return None
+        return outcome
+
+    async def _dial(self, url: str, version: int) -> _Dialled | Verdict | None:
+        """None: it is not there, or the connection broke before the verdict."""
         address = _address(url)
         if address.with_tls and self._tls is None:
             self._complain(url, "no peer URL of this member's is https, so it has nothing to go by")
@@ -353,7 +334,7 @@ class Link:
         dialled = None
         try:
             async with asyncio.timeout(DIAL_SECONDS):
-                dialled = await self._connect(address)
+                dialled = await self._connect(address, self._speaker(version))
                 verdict = await dialled.verdict
         except (OSError, UnicodeError, TimeoutError, asyncio.CancelledError) as problem:
             if dialled is not None:
@@ -365,24 +346,22 @@ class Link:
         if verdict is Verdict.WELCOME:
             self._reported = None
             self._complained.clear()
-            if dialled.hello is self.hello:
+            if dialled.hello.urls == self._speaker(version).urls:
+                self.version = version
                 return dialled
             dialled.transport.abort()  # it said URLs that are ours no more
             return None
         dialled.transport.abort()
-        if verdict is not self._reported:
-            self._reported = verdict
-            self._receiver.refused(self.member, verdict)
-        return None
+        return verdict
 
-    async def _connect(self, address: _Address) -> _Dialled:
+    async def _connect(self, address: _Address, hello: Hello) -> _Dialled:
         loop = asyncio.get_running_loop()
         context = None
         if address.with_tls:
             assert self._tls is not None
             context = self._tls.material.dialling
         _, dialled = await loop.create_connection(
-            lambda: _Dialled(self, self.hello), address.host, address.port, ssl=context
+            lambda: _Dialled(self, hello), address.host, address.port, ssl=context
         )
         return dialled
 
@@ -439,14 +418,23 @@ def _address(url: str) -> _Address:
 
 
 class PeerTransport:
-    """Satisfies the driver's `Network`. `identity` is (cluster id, member id, incarnation)."""
+    """Satisfies the driver's `Network`. `identity` is (cluster id, member id, incarnation); `facts` are asked for when
+    a hello is made."""
 
-    def __init__(self, identity: tuple[int, int, bytes], receiver: Receiver, tls: Credentials | None = None) -> None:
+    def __init__(
+        self,
+        identity: tuple[int, int, bytes],
+        receiver: Receiver,
+        tls: Credentials | None = None,
+        facts: Callable[[], Facts] = Facts,
+    ) -> None:
         self._tls = tls
+        self._facts = facts
         self._cluster, self._member, self._incarnation = identity
         self._receiver = receiver
         self._urls: tuple[str, ...] = ()  # our own
-        self._packer = MessagePacker()
+        self.lowest_version = LOWEST_VERSION  # whoever speaks a lower one is refused
+        self._packers = {version: MessagePacker() for version in range(LOWEST_VERSION, PEER_VERSION + 1)}
         self.traffic = Traffic()
         self._links: dict[int, Link] = {}
         self._streams: dict[int, Acceptor] = {}  # accepted and welcomed, by member
@@ -456,8 +444,8 @@ class PeerTransport:
 
     def send(self, message: PeerMessage) -> None:
         link = self._links.get(message.to)
-        if link is not None and link.is_connected:
-            packed = self._packer.pack(message)
+        if link is not None and link.is_connected and is_understood(message, link.version):
+            packed = self._packers[link.version].pack(message)
             link.send(packed)
             self.traffic.sent(message, len(packed))
         else:
@@ -497,13 +485,15 @@ class PeerTransport:
                 self._links[member].said = said.get(member, ())
 
     def _link(self, member: int, urls: tuple[str, ...]) -> None:
-        hello = Hello(PEER_VERSION, self._cluster, self._member, member, self._incarnation, self._urls)
-        self._links[member] = Link(member, urls, hello, self._receiver, self._tls)
+        def hello(version: int) -> Hello:
+            facts = self._facts()
+            return Hello(version, self._cluster, self._member, member, self._incarnation, self._urls, facts)
+
+        self._links[member] = Link(member, urls, hello, self._receiver, self._tls, self.lowest_version)
 
     def _introduce_again(self, members: Collection[int]) -> None:
         """Our URLs are others than we said: those that hear us and cannot reach us need to be told."""
         for link in list(self._links.values()):
-            link.hello = link.hello._replace(urls=self._urls)
             if link.member in members and link.is_connected and link.member not in self._streams:
                 self._close_link(link.member)
 
@@ -521,6 +511,11 @@ class PeerTransport:
     def is_connected(self, member: int) -> bool:
         link = self._links.get(member)
         return link is not None and link.is_connected
+
+    def version_to(self, member: int) -> int:
+        """The version that this member speaks on its connection to another one; 0 without a connection."""
+        link = self._links.get(member)
+        return link.version if link is not None and link.is_connected else 0
 
     @property
     def active(self) -> set[int]:
@@ -545,7 +540,7 @@ class PeerTransport:
             self._note(hello, verdict, address)
             done(verdict)
 
-        if hello.version != PEER_VERSION:
+        if not self.lowest_version <= hello.version <= PEER_VERSION:
             judged(Verdict.VERSION)
         elif hello.cluster != self._cluster:
             judged(Verdict.CLUSTER)

@@ -20,6 +20,7 @@ from kvstore.raft.types import (
     AppendRequest,
     AppendResponse,
     Change,
+    ChangeKind,
     Configuration,
     Entry,
     EntryKind,
@@ -43,8 +44,11 @@ try:
 except ImportError:
     native = None  # type: ignore[assignment]
 
-#: Version of everything a member says to another one; members of different versions refuse each other.
-PEER_VERSION = 1
+#: What an operator is told of bytes that this version cannot know.
+LATER = "written by a later version of kvstored; start that one"
+
+#: Kind of a forwarded proposal with a payload that only a later version knows: the leader refuses this one.
+UNKNOWN_KIND = 255
 
 #: Limit of one frame (an append of `max_append_bytes` with one oversized entry fits well within).
 MAX_FRAME_BYTES = 64 << 20
@@ -73,6 +77,13 @@ _new = tuple.__new__  # a NamedTuple made this way costs half, and each entry ma
 
 class WireError(Exception):
     """Bytes that are not what their kind says they should be."""
+
+
+class LaterVersion(WireError):
+    """Bytes that a later version of kvstored wrote: nothing is wrong with them, but they mean nothing here."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} was {LATER}")
 
 
 # --- messages that the drivers exchange beside raft's own ----------------------------------------------------
@@ -120,6 +131,23 @@ class UpdateMember(NamedTuple):
 
     member: int
     peer_urls: tuple[str, ...]
+
+
+class SetLevel(NamedTuple):
+    """From here on the cluster is at this level (levels.py). Only a leader appends it; it is never forwarded."""
+
+    level: int
+
+
+class Announce(NamedTuple):
+    """What `Publish` says and more: the life of the member's disk, and what its program is and can do (level 2)."""
+
+    member: int
+    name: str
+    client_urls: tuple[str, ...]
+    incarnation: bytes
+    version: str  # of the program
+    highest_level: int
 
 
 class CreateUser(NamedTuple):
@@ -203,7 +231,7 @@ class Guarded(NamedTuple):
     command: Checked
 
 
-Command: TypeAlias = Checked | Guarded | Publish | UpdateMember
+Command: TypeAlias = Checked | Guarded | Publish | UpdateMember | SetLevel | Announce
 
 
 class MembershipChange(NamedTuple):
@@ -231,6 +259,8 @@ class Logged(NamedTuple):
 _COMMANDS: dict[int, type] = dict(enumerate(OPERATIONS)) | {
     64: Publish,
     65: UpdateMember,
+    66: SetLevel,
+    67: Announce,
     71: CreateUser,
     72: PutUser,
     73: UpdateUser,
@@ -240,8 +270,9 @@ _COMMANDS: dict[int, type] = dict(enumerate(OPERATIONS)) | {
     77: DeleteRole,
     78: SwitchAuth,
 }
-_GUARDED = 70  # holds another command with its tag
-_COMMAND_TAGS = {kind: tag for tag, kind in _COMMANDS.items()}
+GUARDED = 70  # holds another command with its tag
+_NEVER_GUARDED = frozenset((64, 65, 66, 67))  # what members themselves propose
+COMMAND_TAGS = {kind: tag for tag, kind in _COMMANDS.items()}
 _MESSAGES: dict[int, type] = dict(
     enumerate(
         (
@@ -400,10 +431,13 @@ def _plain_record(kind: type, fields: Sequence[tuple[type, ...]]) -> Callable[[A
     return check
 
 
-def _by_tag(checks: dict[int, Callable[[Any], Any]], tag: Any) -> Callable[[Any], Any]:
-    if type(tag) is not int or tag not in checks:
+def _by_tag(checks: dict[int, Callable[[Any], Any]], tag: Any, what: str) -> Callable[[Any], Any]:
+    if type(tag) is not int or tag < 0:
         raise _refuse("a known tag", tag)
-    return checks[tag]
+    check = checks.get(tag)
+    if check is None:
+        raise LaterVersion(f"{what} with the tag {tag}")
+    return check
 
 
 #: The types of fields without parts.
@@ -433,17 +467,19 @@ _CHECKS[SnapshotMeta] = checker_of(SnapshotMeta)
 _CHECKS[Change] = checker_of(Change)
 _CHECKS[tuple[Change, ...]] = _many(_CHECKS[Change])
 _COMMAND_CHECKS = {tag: checker_of(kind) for tag, kind in _COMMANDS.items()}
-_GUARDABLE = {tag: check for tag, check in _COMMAND_CHECKS.items() if tag not in (64, 65)}
+_GUARDABLE = {tag: check for tag, check in _COMMAND_CHECKS.items() if tag not in _NEVER_GUARDED}
 
 
 def _guarded(value: Any) -> Guarded:
     if len(value) != 4:
         raise _refuse("a guarded command", value)
     revision, no_directory, tag, fields = value
-    return Guarded(check_number(revision), check_flag(no_directory), _by_tag(_GUARDABLE, tag)(fields))
+    return Guarded(
+        check_number(revision), check_flag(no_directory), _by_tag(_GUARDABLE, tag, "a guarded command")(fields)
+    )
 
 
-_COMMAND_CHECKS[_GUARDED] = _guarded
+_COMMAND_CHECKS[GUARDED] = _guarded
 _MESSAGE_CHECKS = {tag: checker_of(kind) for tag, kind in _MESSAGES.items()}
 _CHANGE_CHECK = checker_of(MembershipChange)
 
@@ -455,8 +491,8 @@ def pack_command(request: int, command: Command) -> bytes:
     """`[tag, request, *fields]`; the leader puts the time in front, see `stamp`."""
     if type(command) is Guarded:
         revision, no_directory, inner = command
-        return pack((_GUARDED, request, revision, no_directory, _COMMAND_TAGS[type(inner)], inner))
-    return pack((_COMMAND_TAGS[type(command)], request, *command))
+        return pack((GUARDED, request, revision, no_directory, COMMAND_TAGS[type(inner)], inner))
+    return pack((COMMAND_TAGS[type(command)], request, *command))
 
 
 def stamp(now: int, commands: Iterable[bytes]) -> tuple[bytes, ...]:
@@ -483,18 +519,20 @@ def _unpack_command(payload: bytes, at: int) -> tuple[int, Command]:
     fields = unpack(payload[at:])
     if type(fields) is not tuple or len(fields) < 2:
         raise _refuse("a command", fields)
-    return check_number(fields[1]), _by_tag(_COMMAND_CHECKS, fields[0])(fields[2:])
+    return check_number(fields[1]), _by_tag(_COMMAND_CHECKS, fields[0], "a command")(fields[2:])
 
 
 def _check_proposal(kind: int, payload: bytes) -> None:
     """Raises WireError for what another member wants appended and nobody could apply: it would stop every member
-    that has it in its log."""
+    that has it in its log. LaterVersion: it may be sound, but not for this member."""
     if kind == EntryKind.CONFIGURATION:
         unpack_change(payload)
         return
     if kind != EntryKind.COMMAND:
-        raise _refuse("a known kind of entry", kind)
+        raise LaterVersion(f"a proposal of the kind {kind}")
     _, command = _unpack_command(payload, 0)
+    if type(command) is SetLevel:
+        raise _refuse("a command that may be forwarded", command)
     if type(command) is Guarded:
         command = command.command
     if type(command) in _KEYED:
@@ -508,8 +546,15 @@ def pack_change(change: MembershipChange) -> bytes:
 
 
 def unpack_change(payload: bytes) -> MembershipChange:
-    """A CONFIGURATION payload that is not empty. Raises WireError."""
-    return cast(MembershipChange, _CHANGE_CHECK(unpack(payload)))
+    """A CONFIGURATION payload that is not empty. Raises WireError; LaterVersion for a shape or a step that is unknown:
+    a new shape has another length."""
+    fields = unpack(payload)
+    if type(fields) is tuple and len(fields) != len(MembershipChange._fields):
+        raise LaterVersion("a change of the members")
+    change = cast(MembershipChange, _CHANGE_CHECK(fields))
+    if any(step.kind > max(ChangeKind) for step in change.changes):
+        raise LaterVersion("a change of the members")
+    return change
 
 
 # --- messages ---------------------------------------------------------------------------------------------------
@@ -556,10 +601,13 @@ def unpack_message(frame: bytes) -> PeerMessage:
         if len(fields) != 7:
             raise _refuse("an AppendRequest", fields)
         fields = (*fields[:6], entries, fields[6])
-    message = cast(PeerMessage, _by_tag(_MESSAGE_CHECKS, tag)(fields[1:]))
+    message = cast(PeerMessage, _by_tag(_MESSAGE_CHECKS, tag, "a message")(fields[1:]))
     if type(message) is ProposeRequest:
-        for payload in message.payloads:
-            _check_proposal(message.kind, payload)
+        try:
+            for payload in message.payloads:
+                _check_proposal(message.kind, payload)
+        except LaterVersion:  # the connection and everything else on it are sound
+            return message._replace(kind=UNKNOWN_KIND)
     elif type(message) is AppendRequest and message.entries:
         _check_order(message)
     return message

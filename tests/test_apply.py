@@ -6,7 +6,8 @@ import gc
 
 import pytest
 
-from kvstore.apply import SNAPSHOT_VERSION, StateMachine
+from kvstore.apply import StateMachine
+from kvstore.levels import HIGHEST_LEVEL
 from kvstore.membership import Member, Membership
 from kvstore.store.operations import CreateInOrder, Set
 from kvstore.store.store import Store
@@ -27,13 +28,13 @@ def machine() -> StateMachine:
 @pytest.mark.parametrize(
     "head",
     [
-        (SNAPSHOT_VERSION, (((None, "n1", ("http://a:1",), ()),), ()), (0, False, (), ()), 5),
-        (SNAPSHOT_VERSION, (((1, "n1", "http://a:1", ()),), ()), (0, False, (), ()), 5),
-        (SNAPSHOT_VERSION, ((), (None,)), (0, False, (), ()), 5),
-        (SNAPSHOT_VERSION, 5, (0, False, (), ()), 5),
-        (SNAPSHOT_VERSION, ((), ()), (0, None, (), ()), 5),
-        (SNAPSHOT_VERSION, ((), ()), (0, False, ((b"u", "hash", None),), ()), 5),
-        (SNAPSHOT_VERSION, ((), ()), (0, False, (), ()), -5),
+        (1, (((None, "n1", ("http://a:1",), ()),), ()), (0, False, (), ()), 5),
+        (1, (((1, "n1", "http://a:1", ()),), ()), (0, False, (), ()), 5),
+        (1, ((), (None,)), (0, False, (), ()), 5),
+        (1, 5, (0, False, (), ()), 5),
+        (1, ((), ()), (0, None, (), ()), 5),
+        (1, ((), ()), (0, False, ((b"u", "hash", None),), ()), 5),
+        (1, ((), ()), (0, False, (), ()), -5),
     ],
 )
 def test_what_is_no_state_is_refused(head: object) -> None:
@@ -77,8 +78,9 @@ def test_who_adopts_a_state_goes_on_from_its_time() -> None:
     ("chunks", "message"),
     [
         ([], "not msgpack"),
-        ([pack("noise")], "does not begin with its version"),
-        ([pack((SNAPSHOT_VERSION + 1, (), (), 0))], f"layout {SNAPSHOT_VERSION + 1}"),
+        ([pack("noise")], "does not begin with its layout"),
+        ([pack((0, (), (), 0))], "does not begin with its layout"),
+        ([pack((HIGHEST_LEVEL + 1, (), (), 0))], f"layout {HIGHEST_LEVEL + 1} was written by a later version"),
     ],
 )
 def test_what_is_no_snapshot_of_ours_is_refused(chunks: list[bytes], message: str) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+from kvstore.hello import Verdict
 from kvstore.membership import Member, Membership
 from kvstore.raft.types import Configuration
-from kvstore.transport import Verdict
 from tests.test_transport import SECONDS, Peer, connected, heartbeat, introduce, peer
 
 

@@ -9,19 +9,20 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from kvstore.membership import Member, Membership
-from kvstore.raft.types import Configuration, HeartbeatRequest
-from kvstore.transport import (
+from kvstore.hello import (
     MAX_HELLO_BYTES,
+    PEER_VERSION,
     PREAMBLE,
-    Acceptor,
     FrameSplitter,
     Hello,
-    PeerTransport,
     Verdict,
     frame,
+    pack_hello,
 )
-from kvstore.wire import PEER_VERSION, MessagePacker, PeerMessage, WireError, pack, unpack
+from kvstore.membership import Member, Membership
+from kvstore.raft.types import Configuration, HeartbeatRequest
+from kvstore.transport import Acceptor, PeerTransport
+from kvstore.wire import MessagePacker, PeerMessage, WireError, pack, unpack
 
 CLUSTER = 77
 SECONDS = 10.0
@@ -168,7 +169,7 @@ async def say(port: int, *pieces: bytes) -> bytes:
 
 
 def hello(version: int = PEER_VERSION, to: int = 2, cluster: int = CLUSTER) -> bytes:
-    return frame(pack(Hello(version, cluster, 1, to, b"i" * 16)))
+    return pack_hello(Hello(version, cluster, 1, to, b"i" * 16))
 
 
 @pytest.mark.parametrize(
@@ -181,7 +182,7 @@ def hello(version: int = PEER_VERSION, to: int = 2, cluster: int = CLUSTER) -> b
 )
 async def test_a_hello_that_does_not_fit_is_answered(greeting: bytes, verdict: Verdict) -> None:
     async with peer(2) as two:
-        answer = await say(two.port, PREAMBLE + greeting)
+        answer = await say(two.port, greeting)
         (payload,) = FrameSplitter().feed(answer)
         assert unpack(payload) == verdict.value
 
@@ -198,10 +199,10 @@ async def test_a_hello_that_does_not_fit_is_answered(greeting: bytes, verdict: V
         PREAMBLE + frame(pack((PEER_VERSION, CLUSTER, 1, 2, b"i" * 16, None))),
         PREAMBLE + frame(b"\xdd\x00\x00\x10\x00" * 500),
         PREAMBLE + (MAX_HELLO_BYTES + 1).to_bytes(4, "big"),  # refused before it is there
-        PREAMBLE + hello() + frame(b"noise"),
-        PREAMBLE + hello() + b"\xff\xff\xff\xff",
-        PREAMBLE + hello() + frame(MessagePacker().pack(heartbeat(9, 2))),  # in another's name
-        PREAMBLE + hello() + frame(MessagePacker().pack(heartbeat(1, 9))),  # meant for another
+        hello() + frame(b"noise"),
+        hello() + b"\xff\xff\xff\xff",
+        hello() + frame(MessagePacker().pack(heartbeat(9, 2))),  # in another's name
+        hello() + frame(MessagePacker().pack(heartbeat(1, 9))),  # meant for another
     ],
 )
 async def test_noise_closes_the_connection_and_nothing_else(noise: bytes) -> None:
@@ -319,7 +320,7 @@ async def test_what_comes_behind_a_hello_waits_for_the_verdict() -> None:
     async with peer(2) as two:
         two.inbox.verdict = None
         _, writer = await asyncio.open_connection("127.0.0.1", two.port)
-        writer.write(PREAMBLE + hello() + frame(MessagePacker().pack(heartbeat(1, 2))))
+        writer.write(hello() + frame(MessagePacker().pack(heartbeat(1, 2))))
         await two.inbox.until(lambda: bool(two.inbox.asked))
         writer.write(frame(MessagePacker().pack(heartbeat(1, 2, commit=5))))
         assert two.inbox.messages == []
@@ -336,7 +337,7 @@ async def test_a_verdict_that_comes_too_late_does_no_harm(monkeypatch: pytest.Mo
     async with peer(2) as two:
         two.inbox.verdict = None
         with contextlib.suppress(ConnectionError):
-            assert await say(two.port, PREAMBLE + hello()) == b""
+            assert await say(two.port, hello()) == b""
         two.inbox.asked[0](Verdict.WELCOME)
         assert two.transport.active == set()
 

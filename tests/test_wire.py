@@ -22,7 +22,17 @@ from kvstore.raft.types import (
     SnapshotMeta,
 )
 from kvstore.store.operations import OPERATIONS, Delete, Set
-from kvstore.wire import Guarded, MembershipChange, MessagePacker, PeerMessage, Publish, UpdateMember, WireError
+from kvstore.wire import (
+    Announce,
+    Guarded,
+    MembershipChange,
+    MessagePacker,
+    PeerMessage,
+    Publish,
+    SetLevel,
+    UpdateMember,
+    WireError,
+)
 
 NUMBERS = st.integers(0, 2**64 - 1)
 MEMBERS = st.frozensets(st.integers(1, 2**64 - 1), max_size=4)
@@ -237,6 +247,8 @@ def test_the_tags_of_commands_never_change() -> None:
     assert wire.pack_command(5, Set(b"/a", b"v", False, None, False)) == bytes.fromhex("970005c4022f61c40176c2c0c2")
     assert wire.pack_command(5, Publish(1, "n", ("u",)))[1:2] == b"\x40"
     assert wire.pack_command(5, UpdateMember(1, ("u",)))[1:2] == b"\x41"
+    assert wire.pack_command(5, SetLevel(2)) == bytes.fromhex("93420502")
+    assert wire.pack_command(5, Announce(1, "n", (), b"i", "v", 2))[1:2] == b"\x43"
 
 
 def peak(read: Callable[[bytes], object], encoded: bytes) -> int:
@@ -296,13 +308,12 @@ def test_what_nobody_here_packs_is_refused(odd: bytes) -> None:
         (EntryKind.COMMAND, b""),
         (EntryKind.COMMAND, b"nonsense"),
         (EntryKind.COMMAND, wire.pack((0, 1))),
-        (EntryKind.COMMAND, wire.pack((99, 1))),
         (EntryKind.COMMAND, wire.pack_command(1, Delete(b"", False, False))),
         (EntryKind.COMMAND, wire.pack_command(1, Delete(b"/a//b", False, False))),
         (EntryKind.COMMAND, wire.pack_command(1, Guarded(1, False, Delete(b"/a/", False, False)))),
         (EntryKind.CONFIGURATION, b""),
         (EntryKind.CONFIGURATION, b"nonsense"),
-        (7, wire.pack_command(1, Delete(b"/a", False, False))),
+        (EntryKind.COMMAND, wire.pack_command(1, SetLevel(2))),  # a leader alone knows when that is safe
     ],
 )
 def test_what_nobody_could_apply_is_refused_before_it_is_in_any_log(kind: int, payload: bytes) -> None:
@@ -310,6 +321,21 @@ def test_what_nobody_could_apply_is_refused_before_it_is_in_any_log(kind: int, p
     wire.unpack_message(MessagePacker().pack(ProposeRequest(2, 1, 1, 1, 1, EntryKind.COMMAND, (good,))))
     with pytest.raises(WireError):
         wire.unpack_message(MessagePacker().pack(ProposeRequest(2, 1, 1, 1, 1, kind, (good, payload))))
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload"),
+    [
+        (EntryKind.COMMAND, wire.pack((99, 1))),
+        (EntryKind.COMMAND, wire.pack((wire.GUARDED, 1, 5, False, 99, (b"/a",)))),
+        (EntryKind.CONFIGURATION, wire.pack((1, ((0, 1),), 1, "n", (), "more"))),
+        (EntryKind.CONFIGURATION, wire.pack((1, ((9, 1),), 1, "n", ()))),
+        (7, wire.pack_command(1, Delete(b"/a", False, False))),
+    ],
+)
+def test_a_proposal_of_a_later_version_does_not_break_the_connection(kind: int, payload: bytes) -> None:
+    proposal = ProposeRequest(2, 1, 1, 1, 1, kind, (payload,))
+    assert wire.unpack_message(MessagePacker().pack(proposal)) == proposal._replace(kind=wire.UNKNOWN_KIND)
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def _may_change(state: State, payloads: Sequence[bytes]) -> bool:
 
 
 def handle_propose_request(state: State, message: ProposeRequest) -> None:
-    if not message.payloads or message.kind not in (EntryKind.COMMAND, EntryKind.CONFIGURATION):
+    if not message.payloads:
         return
     if state.role is not Role.LEADER:
         # Whoever led this term voted for itself in it. With our vote elsewhere, or given to no one (campaigning
@@ -94,6 +94,9 @@ def handle_propose_request(state: State, message: ProposeRequest) -> None:
         return  # taken or refused before, or overtaken by a later one; silence, for only the log knows which
     # Forgotten with the term: one number for each life of a member.
     state.proposals_seen[session] = message.sequence
+    if message.kind not in (EntryKind.COMMAND, EntryKind.CONFIGURATION):
+        _refuse(state, message, Refusal.UNKNOWN)
+        return
     kind = EntryKind(message.kind)
     reason = _why_not(state, kind, message.payloads)
     if reason is None:

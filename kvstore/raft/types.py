@@ -283,3 +283,4 @@ class Refusal(IntEnum):
     ENTRY_TOO_LARGE = 3
     TAIL_FULL = 4  # the uncommitted tail is at its limit
     CHANGE_PENDING = 5  # a configuration change is still under way
+    UNKNOWN = 6  # the leader does not know what this is: it runs an earlier version

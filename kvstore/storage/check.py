@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import NamedTuple
 
+from kvstore.levels import check_known, layout_of
 from kvstore.raft.types import SnapshotMeta
 from kvstore.storage.errors import Refused
 from kvstore.storage.files import Files, OSFiles
@@ -22,7 +23,9 @@ from kvstore.storage.layout import SegmentName
 from kvstore.storage.records import Kind, UnreadablePayload, unpack_entries
 from kvstore.storage.replay import Replayed, early_end, replay, segment_names
 from kvstore.storage.scan import Scan, ending, scan
+from kvstore.storage.snapshot_file import read_chunks, read_meta
 from kvstore.storage.snapshots import snapshot_names, verify
+from kvstore.wire import LaterVersion, WireError
 
 _NAMES = {Kind.ENTRIES: "batches", Kind.HARD_STATE: "hard states", Kind.SNAPSHOT: "snapshot marks"}
 
@@ -97,12 +100,25 @@ class _Check:
         for _, name in snapshot_names(self._files, folder) if self._files.exists(folder) else ():
             try:
                 newest, chunks, size = verify(self._files, f"{folder}/{name}", self._cluster_id)
+                self._check_layout(f"{folder}/{name}")
                 self._holds(
                     f"snapshot {name}: up to entry {newest.index} of term {newest.term}, {chunks} chunks, {size} bytes"
                 )
             except Refused as refusal:
                 self._damage(refusal)
         return newest
+
+    def _check_layout(self, path: str) -> None:
+        file = self._files.open(path)
+        try:
+            _, offset, chain = read_meta(file, path, self._cluster_id)
+            layout_of(next(read_chunks(file, path, offset, chain), b""))
+        except LaterVersion as problem:
+            self._report.damage.append(f"{path}: {problem}. Nothing was changed.")
+        except WireError:
+            pass  # what its chunks mean is not looked at here
+        finally:
+            file.close()
 
     def _check_segments(self) -> None:
         """Each by itself; how they fit together is the replay's."""
@@ -134,6 +150,10 @@ class _Check:
         self._holds(
             f"log: entries {found.terms.base + 1} to {found.terms.last_index}, last term {found.terms.last_term}"
         )
+        try:
+            check_known(recovered.entries)
+        except LaterVersion as problem:
+            self._report.damage.append(f"{self._wal_folder}: {problem}. Nothing was changed.")
         durable = tail.watermark.durable
         self._holds(
             f"watermark: durable to offset {durable.offset} of {tail.birth.name}, entry {durable.last_index} of term "

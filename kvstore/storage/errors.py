@@ -7,6 +7,8 @@ cache says can no longer be believed, so the server stops.
 
 from __future__ import annotations
 
+from kvstore.wire import LATER
+
 RESTORE = (
     "Nothing was changed. In a cluster, remove this member and add it again with an empty data folder: a copy of an "
     "earlier moment has forgotten what the member promised since. A member that is alone is restored from a copy"
@@ -61,6 +63,18 @@ class UnknownFormat(Refused):
             offset,
             f"format version {found} is not known, this kvstored reads version {known}",
             "Nothing was changed. Start the version of kvstored that wrote this folder",
+        )
+
+
+class LaterRecord(Refused):
+    """A sound record of a kind that this version does not know."""
+
+    def __init__(self, file: str, offset: int, kind: int) -> None:
+        super().__init__(
+            file,
+            offset,
+            f"a record of the kind {kind} was {LATER}",
+            "Nothing was changed",
         )
 
 

@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from kvstore.raft.types import NO_MEMBER, Entry, HardState, SnapshotMeta
-from kvstore.storage.errors import RESTORE, DamagedWAL, EmptyWAL, MissingSegment, WrongIdentity
+from kvstore.storage.errors import RESTORE, DamagedWAL, EmptyWAL, LaterRecord, MissingSegment, WrongIdentity
 from kvstore.storage.files import Files
 from kvstore.storage.layout import SUFFIX, Identity, Point, SegmentName
 from kvstore.storage.records import Kind, Record, UnreadablePayload, unpack_entries, unpack_hard_state, unpack_meta
@@ -147,7 +147,7 @@ class _Replay:
                 case Kind.NEXT:
                     pass
                 case _:
-                    raise DamagedWAL(path, record.offset, f"a record of the unknown kind {record.kind}")
+                    raise LaterRecord(path, record.offset, record.kind)
         except UnreadablePayload as error:
             raise DamagedWAL(path, record.offset, str(error)) from None
 

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
 
-from kvstore.transport import PREAMBLE, Acceptor, Hello, PeerTransport, Verdict, frame
-from kvstore.wire import PEER_VERSION, PeerMessage, pack
+from kvstore.hello import LOWEST_VERSION, PEER_VERSION, PREAMBLE, Hello, Verdict, frame, pack_hello
+from kvstore.transport import Acceptor, PeerTransport
+from kvstore.wire import PeerMessage
 from tests.fuzz.target import Broken, Target
 from tests.fuzz.transport import Pipe, cut
 from tests.fuzz.wire_targets import FRAMES, TOKENS
@@ -63,14 +64,15 @@ async def _take(octets: bytes) -> None:
     await peers.close()
 
 
-HELLO = PREAMBLE + frame(pack(Hello(PEER_VERSION, CLUSTER, 2, 1, b"2" * 16)))
+HELLO = pack_hello(Hello(PEER_VERSION, CLUSTER, 2, 1, b"2" * 16))
 TARGETS = (
     Target(
         "peer",
         (
             HELLO + b"".join(map(frame, FRAMES)),
             *(HELLO + frame(packed) for packed in FRAMES),
-            PREAMBLE + frame(pack(Hello(PEER_VERSION, CLUSTER, 2, 1, b"2" * 16, ("http://a:1", "http://b:2")))),
+            pack_hello(Hello(LOWEST_VERSION, CLUSTER, 2, 1, b"2" * 16)) + b"".join(map(frame, FRAMES)),
+            pack_hello(Hello(PEER_VERSION, CLUSTER, 2, 1, b"2" * 16, ("http://a:1", "http://b:2"))),
             b"GET /members HTTP/1.1\r\nHost: x\r\n\r\n",
         ),
         (*TOKENS, PREAMBLE, HELLO, b"\xff\xff\xff\xff", b"\x00\x00\x00\x00", b"\x04\x00\x00\x00"),

@@ -58,8 +58,8 @@ class Untyped(Exception):
 
 #: A bug for each target: what is put in the place of what.
 PLANTED: dict[str, tuple[object, str, object]] = {
-    "message": (wire, "_by_tag", lambda checks, tag: checks[tag]),
-    "command": (wire, "_by_tag", lambda checks, tag: checks[tag]),
+    "message": (wire, "_by_tag", lambda checks, tag, what: checks[tag]),
+    "command": (wire, "_by_tag", lambda checks, tag, what: checks[tag]),
     "forwarded": (wire, "_check_proposal", lambda kind, payload: None),
     "peer": (transport, "WireError", Untyped),
     "wal": (scan, "DamagedWAL", Untyped),

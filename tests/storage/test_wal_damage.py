@@ -341,7 +341,6 @@ def test_a_foreign_file_is_refused() -> None:
 @pytest.mark.parametrize(
     ("kind", "payload", "message"),
     [
-        (9, b"", "unknown kind 9"),
         (Kind.ENTRIES, b"\xc1", "cannot be read"),
         (Kind.ENTRIES, msgpack.packb(7), "cannot be read"),
         (Kind.ENTRIES, msgpack.packb([]), "is empty"),

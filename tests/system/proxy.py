@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from kvstore.transport import MAX_HELLO_BYTES, PREAMBLE, FrameSplitter, Hello
+from kvstore.hello import MAX_HELLO_BYTES, PREAMBLE, FrameSplitter, Hello
 from kvstore.wire import unpack
 from tests.system.members import Cluster, Member, own_address, prepared
 

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from kvstore.hello import PEER_VERSION, PREAMBLE, Hello, pack_hello
 from kvstore.server import MAX_STRANGERS
-from kvstore.transport import PREAMBLE, Hello, frame
-from kvstore.wire import PEER_VERSION, pack
 from tests.http.client import FORM, RawClient, request
 from tests.system.load import healthy
 from tests.system.members import Member, running
@@ -63,7 +62,7 @@ async def test_a_stranger_at_the_peer_port_is_refused_and_logged_once(
         hello = Hello(PEER_VERSION, int(fields["cluster"], 16), 77, int(fields["member"], 16), bytes(16))
         for _ in range(3):
             stranger = await RawClient.connect(member.peer_port, member.address)
-            stranger.send(PREAMBLE + frame(pack(tuple({**hello._asdict(), field: 99}.values()))))
+            stranger.send(pack_hello(Hello(**{**hello._asdict(), field: 99})))
             assert verdict in await stranger.reader.read()  # and then it hangs up
             await stranger.close()
         stranger = await RawClient.connect(member.peer_port, member.address)
@@ -86,7 +85,7 @@ async def test_strangers_with_the_right_ids_are_met_only_so_often(tmp_path: Path
         for sender in range(100, 100 + MAX_STRANGERS + 3):
             hello = Hello(PEER_VERSION, int(fields["cluster"], 16), sender, int(fields["member"], 16), bytes(16))
             stranger = await RawClient.connect(member.peer_port, member.address)
-            stranger.send(PREAMBLE + frame(pack(hello)))
+            stranger.send(pack_hello(hello))
             length = int.from_bytes(await stranger.reader.readexactly(4), "big")
             verdicts.append(await stranger.reader.readexactly(length))
             await stranger.close()
