@@ -23,7 +23,7 @@ from kvstore.levels import check_known
 from kvstore.membership import Member, Membership, cluster_id
 from kvstore.raft.config import Config
 from kvstore.raft.core import Raft
-from kvstore.raft.types import Configuration, Entry, EntryKind, HardState, SnapshotMeta
+from kvstore.raft.types import Configuration, Entry, HardState, SnapshotMeta
 from kvstore.settings import Settings, Url
 from kvstore.storage.files import Files
 from kvstore.storage.folder import DataFolder
@@ -33,7 +33,7 @@ from kvstore.storage.wal import SEGMENT_BYTES, WAL
 from kvstore.store.history import HISTORY_BYTES
 from kvstore.store.store import Store
 from kvstore.tls.sides import Refused
-from kvstore.wire import LaterVersion, WireError, time_of
+from kvstore.wire import LaterVersion, WireError
 
 if TYPE_CHECKING:
     from kvstore.tls.credentials import Credentials
@@ -65,14 +65,6 @@ class Opened(NamedTuple):
     entries: Sequence[Entry]
     promised: tuple[int, int] | None
     configuration: Configuration
-
-    @property
-    def latest_time(self) -> int:
-        """The replicated time of the last command in the log, 0 without one."""
-        for entry in reversed(self.entries):
-            if entry.kind == EntryKind.COMMAND and entry.payload:
-                return time_of(entry.payload)
-        return 0
 
     def raft(self, config: Config, random: Random) -> Raft:
         return Raft(

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from operator import itemgetter
 from random import Random
 from typing import NamedTuple, Protocol
@@ -48,6 +48,7 @@ from kvstore.raft.types import (
     SnapshotRequest,
     Write,
 )
+from kvstore.replicated_clock import ReplicatedClock
 from kvstore.store.operations import Expire
 from kvstore.streams import CHUNK_BYTES, SnapshotDisk, SnapshotReceiver, SnapshotSender
 from kvstore.wire import (
@@ -66,6 +67,7 @@ from kvstore.wire import (
     unpack_command,
 )
 
+CLOCK_TICKS = 10  # between two looks at the wall clocks
 _CONFIGURATION = int(EntryKind.CONFIGURATION)  # a plain int compares in a fraction of the time
 
 log = logs.get("raft")
@@ -130,14 +132,12 @@ class Node:
         machine: StateMachine,
         disk: Disk,
         network: Network,
-        clock: Callable[[], int],
+        clock: ReplicatedClock,
         random: Random,
         options: NodeOptions = NodeOptions(),  # noqa: B008  it is immutable
         snapshot: SnapshotMeta | None = None,
-        latest_time: int = 0,
     ) -> None:
-        """`clock` gives nanoseconds since the epoch. `snapshot` is what `machine` was restored from, `latest_time`
-        the replicated time of the last entry in the log."""
+        """`snapshot` is what `machine` was restored from."""
         self.raft = raft
         self.machine = machine
         self.ticks = 0
@@ -160,9 +160,9 @@ class Node:
         self._write_tick = 0  # when the write that is under way began
         self._written_tick = 0
         self._sweeping = False
-        self._latest_time = max(latest_time, machine.time)
-        self._ahead = 0  # what must be added to our clock so that replicated time does not run backwards
-        self._led_term = 0
+        self._learning = False
+        self._led_term = 0  # the last term that this member has stamped for
+        clock.passed(machine.time)
         self._seen = (0, NO_MEMBER)  # term and leader, as last logged
         self.last_leader = NO_MEMBER  # who leads, or led last
         self.leader_changes = 0  # seen since the start
@@ -201,7 +201,7 @@ class Node:
 
     def now(self) -> int:
         """This member's view of replicated time, for what a reader is shown."""
-        return max(self._clock(), self._latest_time)
+        return self._clock.shown()
 
     def start(self) -> None:
         """Once, before the first tick. A member that is alone need not wait for anybody."""
@@ -221,13 +221,17 @@ class Node:
         if self._unsettled and not self._writing and self.ticks > self._written_tick + 1:
             self._unsettled = False
             self._disk.settle()
-        if self.raft.is_leader and self.ticks % self._options.sweep_ticks == 0:
-            self._sweep()
+        if self.ticks % CLOCK_TICKS == 0:
+            self._clock.tick()
+        if self.ticks % self._options.sweep_ticks == 0:
+            if self.raft.is_leader:
+                self._sweep()
+            elif not self._clock.is_set and self.has_leader:
+                self._learn_time()
 
     def receive(self, message: PeerMessage) -> None:
         """A message from another member."""
         if type(message) is AppendRequest:
-            self._note_time(message.entries)
             self._known_elsewhere = max(self._known_elsewhere, message.commit)
         elif type(message) is ProposeRequest:
             if self.raft.is_leader and message.kind == EntryKind.COMMAND:
@@ -364,20 +368,36 @@ class Node:
     # --- replicated time ----------------------------------------------------------------------------------------
 
     def _time(self) -> int:
-        """The time that this leader stamps: its own clock, moved ahead when an earlier leader's was ahead of it,
-        so that no key ever gets younger."""
+        """The time that this leader stamps. It begins a term with what its log says: a message says nothing, for raft
+        may refuse it, nor does an entry that was replaced since."""
         if self._led_term != self.raft.term:
             self._led_term = self.raft.term
-            self._ahead = max(0, self._latest_time - self._clock())
-        self._latest_time = max(self._latest_time, self._clock() + self._ahead)
-        return self._latest_time
+            self._clock.begin_term(self._last_stamp())
+        return self._clock.now()
 
-    def _note_time(self, entries: Sequence[Entry]) -> None:
-        """Long before they are applied: this member may lead, and stamp, before that."""
-        for entry in reversed(entries):
+    def _last_stamp(self) -> int:
+        """The time of the last command in the log, applied or not."""
+        log = self.raft.log
+        for index in range(log.last_index, log.applied, -1):
+            (entry,) = log.slice(index, index, 1)
             if entry.kind == EntryKind.COMMAND and entry.payload:
-                self._latest_time = max(self._latest_time, time_of(entry.payload))
-                return
+                return time_of(entry.payload)
+        return self.machine.time
+
+    def _learn_time(self) -> None:
+        """Once a life: a member that has started does not know how long ago the last stamp in its log was made. Any
+        command would tell; a sweep is right at any time."""
+        if self._learning:
+            return
+        self._learning = True
+        asked = self._clock.ask()
+
+        def learned(outcome: Outcome) -> None:
+            self._learning = False
+            if not isinstance(outcome, Exception):
+                self._clock.learned(self.machine.time, asked)
+
+        self.propose(Expire(), learned)
 
     def _sweep(self) -> None:
         """Removes expired keys; the entry's own time says which (etcd: SYNC)."""
@@ -423,7 +443,7 @@ class Node:
     def _installed(self, write: Write, meta: SnapshotMeta, machine: StateMachine) -> None:
         log.info("installed a snapshot", index=meta.index, term=meta.term)
         self.machine.adopt(machine)
-        self._latest_time = max(self._latest_time, machine.time)
+        self._clock.passed(machine.time)
         self._applied_term = meta.term
         self._snapshot_index = self._left = self._known_elsewhere = meta.index
         self._proposals.jumped(meta.term)
@@ -512,6 +532,8 @@ class Node:
             elif payload:
                 self._apply_command(index, term, payload)
         led = self.raft.is_leader
+        if not led:
+            self._clock.passed(self.machine.time)
         self.raft.applied_to(entries[-1].index)
         if led and not self.raft.is_leader:  # it retired: those that remain know that it has no vote
             self._known_elsewhere = self.raft.applied
@@ -612,7 +634,7 @@ class Node:
         if leader not in (NO_MEMBER, self.last_leader):
             self.last_leader = leader
             self.leader_changes += 1
-            self.leader_since = self._clock()
+            self.leader_since = self._clock.wall()
         member = f"{self.raft.member_id:x}"
         if leader == self.raft.member_id:
             self._time()  # from here on replicated time runs by our clock

@@ -43,6 +43,7 @@ from kvstore.passwords import Passwords
 from kvstore.proposals import Done, Outcome, Unavailable
 from kvstore.raft.config import Config
 from kvstore.reconfiguration import Reconfiguration
+from kvstore.replicated_clock import ReplicatedClock
 from kvstore.settings import Settings
 from kvstore.storage.errors import DiskFailed, StorageError
 from kvstore.storage.files import OSFiles
@@ -93,6 +94,8 @@ is_compiled = all(
         compiled.is_in_use("kvstore.node"),
     )
 )
+
+_MONOTONIC = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -146,6 +149,7 @@ class Server:
             settings.event_history_bytes,
             self._hurry.wait,
         )
+        self._clock = ReplicatedClock(time.time_ns, _monotonic_ns)
         random = SystemRandom()
         request_ticks = round(REQUEST_SECONDS * 1000 / tick_ms) + 2 * election_ticks
         self.node = Node(
@@ -153,7 +157,7 @@ class Server:
             opened.machine,
             self._disk,
             self._transport,
-            time.time_ns,
+            self._clock,
             random,
             NodeOptions(
                 request_ticks=request_ticks,
@@ -165,7 +169,6 @@ class Server:
                 event_history=settings.event_history,
             ),
             opened.snapshot,
-            opened.latest_time,
         )
 
         self.passwords = Passwords(settings.bcrypt_cost)
@@ -489,6 +492,11 @@ class Server:
             listener.close()
         await self._transport.close()
         self.passwords.close()
+
+
+def _monotonic_ns() -> int:
+    """Never set, and going on while the machine sleeps (Linux)."""
+    return time.clock_gettime_ns(_MONOTONIC)
 
 
 def _resolve(future: asyncio.Future[Any], outcome: Outcome | None) -> None:

@@ -22,6 +22,7 @@ from kvstore.raft.types import (
     VoteResponse,
     Write,
 )
+from kvstore.replicated_clock import ReplicatedClock
 from kvstore.store.operations import Set
 from kvstore.store.store import Store
 from kvstore.wire import (
@@ -97,19 +98,27 @@ class Wire:
 class Bench:
     """A node between a disk and a wire that a test holds in its hands."""
 
-    def __init__(self, members: int = 3, options: NodeOptions = NodeOptions()) -> None:  # noqa: B008
+    def __init__(
+        self,
+        members: int = 3,
+        options: NodeOptions = NodeOptions(),  # noqa: B008
+        knows_time: bool = True,
+    ) -> None:
         configuration = Configuration(voters=frozenset(range(1, members + 1)))
         meta = SnapshotMeta(1, 1, configuration)
         membership = Membership(Member(number, f"n{number}", ()) for number in configuration.voters)
         raft = Raft(Config(), ME, Random(1), configuration=configuration, snapshot=meta, applied=1)
         self.disk, self.wire = SlowDisk(), Wire()
-        self.time = 1_800_000_000 * SECOND_NS
+        self.time = self.elapsed = 1_800_000_000 * SECOND_NS  # wall clock and monotonic one; `pass_time` moves both
+        self.clock = ReplicatedClock(lambda: self.time, lambda: self.elapsed)
+        if knows_time:
+            self.clock.learned(self.time, self.clock.ask())
         self.node = Node(
             raft,
             StateMachine(Store(), membership),
             self.disk,
             self.wire,
-            lambda: self.time,
+            self.clock,
             Random(2),
             options,
             meta,
@@ -120,6 +129,10 @@ class Bench:
     def flush(self) -> None:
         while self.node.flush():
             pass
+
+    def pass_time(self, seconds: float) -> None:
+        self.time += round(seconds * SECOND_NS)
+        self.elapsed += round(seconds * SECOND_NS)
 
     def settle_disk(self) -> None:
         while self.disk.writes:

@@ -182,7 +182,7 @@ def test_replicated_time_goes_on_where_a_leader_with_a_faster_clock_left_it() ->
     bench.settle_disk()
     bench.tick(300)
     bench.lead()
-    bench.time += 5 * SECOND_NS
+    bench.pass_time(5)
     bench.propose(b"/b")
     entry = entries_of(bench.wire.take(AppendRequest))[-1]
     assert time_of(entry.payload) == ahead + 5 * SECOND_NS  # no key gets younger, and none waits an hour longer
@@ -212,7 +212,7 @@ def test_the_leader_sweeps_what_has_expired_and_only_then() -> None:
     bench.settle_disk()
     bench.tick(10)
     assert bench.disk.writes == []
-    bench.time += 2 * SECOND_NS
+    bench.pass_time(2)
     bench.tick(5)
     (write, _) = bench.disk.writes[0]
     assert isinstance(unpack_command(write.entries[-1].payload).command, Expire)
@@ -469,7 +469,7 @@ def test_as_many_keys_expire_as_are_written() -> None:
             for _ in range(50):  # 5,000 a second
                 written += 1
                 bench.node.propose(Set(b"/short/%d" % written, b"", False, 1, False), lambda outcome: None)
-        bench.time += SECOND_NS // 100
+        bench.pass_time(0.01)
         bench.node.tick()
         bench.flush()
         bench.settle_disk()
@@ -484,7 +484,7 @@ def test_what_expires_at_one_moment_goes_in_pieces_and_other_writes_pass_between
     bench.settle_disk()
     for number in range(10_000):
         bench.node.machine.apply(Set(b"/all/%d" % number, b"", False, 1, False), bench.time)
-    bench.time += 2 * SECOND_NS
+    bench.pass_time(2)
     while not bench.disk.writes:
         bench.tick(1)
     pieces = 0

@@ -17,6 +17,7 @@ from kvstore.disk import NodeDisk
 from kvstore.membership import Member, Membership, cluster_id
 from kvstore.node import Node
 from kvstore.raft.types import Configuration, TimeoutNow
+from kvstore.replicated_clock import ReplicatedClock
 from kvstore.storage.errors import DiskFailed, Refused, StorageError
 from kvstore.storage.folder import DataFolder, default_wal_folder
 from kvstore.storage.layout import INCARNATION_BYTES, Identity
@@ -151,6 +152,10 @@ class Machine:
         """The wall clock, in nanoseconds since the epoch."""
         return EPOCH_NS + self.cluster.scheduler.now * 1000 + self.clock_ns
 
+    def monotonic(self) -> int:
+        """True time, in nanoseconds."""
+        return self.cluster.scheduler.now * 1000
+
     def sync_time(self) -> int:
         shortest, longest = self.cluster.plan.sync
         return self.random.randint(shortest, longest) * self.slowness
@@ -214,11 +219,10 @@ class Life:
                 plan.max_snapshots,
             ),
             self,
-            machine.clock,
+            ReplicatedClock(machine.clock, machine.monotonic),
             random,
             plan.options,
             opened.snapshot,
-            opened.latest_time,
         )
         machine.tell(f"starts in term {self.node.raft.term}")
         self.enter(self.node.start)
