@@ -7,12 +7,15 @@ strings joined with "/".
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from typing import Protocol
 
 FOLDER_MODE = 0o700
 FILE_MODE = 0o600
+#: Where the folder above cannot be opened or synced at all, none of our processes has made a name in it.
+_NOT_OURS = frozenset((errno.EACCES, errno.EPERM, errno.EROFS, errno.EINVAL))
 
 
 class Locked(OSError):
@@ -57,7 +60,8 @@ class Files(Protocol):
         """A new, empty file, readable and writable; one that was there is emptied."""
 
     def make_folder(self, path: str) -> None:
-        """With its parents, all durable, readable by the owner alone; nothing happens if it is there."""
+        """With its parents, readable by the owner alone. Durable on return, also where it was there before: the process
+        that made it may have been killed before it synced the name."""
 
     def exists(self, path: str) -> bool: ...
 
@@ -139,9 +143,14 @@ class OSFiles:
         return OSFile(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE))
 
     def make_folder(self, path: str) -> None:
-        if os.path.isdir(path):
-            return
         parent = os.path.dirname(path.rstrip("/")) or "."
+        if os.path.isdir(path):
+            try:
+                self.sync_folder(parent)
+            except OSError as error:
+                if error.errno not in _NOT_OURS:
+                    raise
+            return
         self.make_folder(parent)
         os.mkdir(path, FOLDER_MODE)
         self.sync_folder(parent)

@@ -56,7 +56,7 @@ class DataFolder:
 
     @classmethod
     def open(cls, files: Files, path: str, *, wal_folder: str = "", holder: str = "") -> DataFolder:
-        """Makes what is missing (mode 0700), takes the lock, reads whose it is.
+        """Makes what is missing (mode 0700), takes the lock, syncs the names that are there, reads whose it is.
 
         `wal_folder`: where the log lies if not below `path`. `holder`: what the lock file tells others, by default
         our pid. FolderInUse, WrongIdentity (the log is another member's), Refused.
@@ -71,6 +71,10 @@ class DataFolder:
                     locks.append(_locked(files, f"{place}/lock", holder))
                 for place in (folder.wal_folder, folder.snapshot_folder):
                     files.make_folder(place)
+                # A process that was killed between a rename and its sync leaves names that the disk may not have yet.
+                # Nothing here counts before it does.
+                for place in dict.fromkeys((f"{path}/member", folder.wal_folder, folder.snapshot_folder)):
+                    files.sync_folder(place)
                 folder.identity = whose(files, path, folder.wal_folder)
                 folder._pins = read_pins(files, path)
         except BaseException:

@@ -64,6 +64,7 @@ class Snapshots:
                 if name.endswith(SUFFIX + TEMPORARY):
                     files.unlink(f"{folder}/{name}")
                     self.notes.append(f"{folder}/{name}: removed, its writing was interrupted")
+            files.sync_folder(folder)  # a process that was killed may have left a name that no disk has yet
         except OSError as error:
             raise DiskFailed(folder, "opening the snapshots", error) from error
 
@@ -159,9 +160,18 @@ class Snapshots:
         return f"{self._folder}/{snapshot_name(meta)}"
 
     def _publish(self, temporary: str, path: str) -> None:
+        """Name a synced file. After an OSError the name is gone, or it does not count: the disk may not have it."""
+        name = path.rpartition("/")[2]
+        is_new = not self._files.exists(path)
         self._files.rename(temporary, path)
-        self._files.sync_folder(self._folder)
-        self._unreadable.discard(path.rpartition("/")[2])
+        try:
+            self._files.sync_folder(self._folder)
+        except OSError:
+            if is_new:  # otherwise the disk has a whole file under this name, whichever of the two
+                self._unreadable.add(name)
+                self._remove(path)
+            raise
+        self._unreadable.discard(name)
 
     def _remove(self, path: str) -> None:
         with suppress(OSError):  # the next start removes what stays

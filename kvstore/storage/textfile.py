@@ -16,11 +16,12 @@ MAX_BYTES = 1 << 20
 
 
 def write_lines(files: Files, path: str, lines: list[str]) -> None:
-    """Replaces the file; durable on return, and whole at any time. OSError."""
+    """Replaces the file; durable on return, and whole at any time. An OSError leaves no file that was not there."""
     body = "".join(f"{line}\n" for line in lines)
     text = f"{body}check {crc32(body.encode()):08x}\n".encode()
     assert len(text) <= MAX_BYTES
     temporary = path + TEMPORARY
+    is_new = not files.exists(path)
     try:
         file = files.create(temporary)
         try:
@@ -33,6 +34,9 @@ def write_lines(files: Files, path: str, lines: list[str]) -> None:
     except OSError:
         with suppress(OSError):
             files.unlink(temporary)
+        if is_new:
+            with suppress(OSError):
+                files.unlink(path)
         raise
 
 

@@ -232,9 +232,10 @@ class SimFiles:
 
     def make_folder(self, path: str) -> None:
         path = self._norm(path)
-        if path in self._view:
-            return
         parent = path.rpartition("/")[0]
+        if path in self._view:
+            self.sync_folder(parent)
+            return
         self.make_folder(parent)
         self._change("make_folder", path, [(path, True, None)])
         self.sync_folder(parent)
