@@ -44,6 +44,7 @@ LIMIT_FLAGS = {
     "client-write-timeout": "write_seconds",
     "client-idle-timeout": "idle_seconds",
     "max-watchers": "watchers",
+    "max-long-listings": "long_answers",
     "max-concurrent-proposals": "proposals",
     "max-buffered-bytes": "buffered_bytes",
 }

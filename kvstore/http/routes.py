@@ -18,13 +18,12 @@ from kvstore.http.reply import JSON, TEXT, TEXT_ERROR, Answer
 from kvstore.http.request import Request
 from kvstore.http.target import Target, is_clean, parse_target, redirect
 from kvstore.http.v2.auth import INVALID_PATH, ROLES, USERS, AuthApi
-from kvstore.http.v2.keys import serve_keys
+from kvstore.http.v2.keys import KeyAnswer, serve_keys
 from kvstore.http.v2.members import MEMBERS, MembersApi
 from kvstore.http.v2.stats import StatsApi
-from kvstore.http.v2.watches import Watch
 from kvstore.version import ETCD_CLUSTER_VERSION, ETCD_SERVER_VERSION
 
-Handler: TypeAlias = Callable[[Request], Awaitable[Answer | Watch]]
+Handler: TypeAlias = Callable[[Request], Awaitable[KeyAnswer]]
 
 HEALTH_SECONDS = 1.0  # etcd's limit for its own probe
 
@@ -72,7 +71,7 @@ class Routes:
         stats = StatsApi(backend)
         debug = DebugApi(backend, load.limits.request_bytes)
 
-        async def keys(request: Request) -> Answer | Watch:
+        async def keys(request: Request) -> KeyAnswer:
             return await serve_keys(request, backend, guard, load)
 
         async def version(request: Request) -> Answer:
