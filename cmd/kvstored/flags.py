@@ -125,6 +125,7 @@ FLAGS = (
         "Limits",
         "Bytes of requests that arrive, and as many of writes that wait, and of answers not read; beyond it: 503.",
     ),
+    Flag("max-log-bytes", "1073741824", "Limits", "Bytes of log to gather while no snapshot succeeds; beyond it: 503."),
     Flag("cert-file", "", "Security", "Certificate for clients (PEM, with its intermediates), for https client URLs."),
     Flag("key-file", "", "Security", "Private key of --cert-file (PEM)."),
     Flag(
