@@ -18,7 +18,7 @@ from tests.sim.linearizability import Answer
 from tests.sim.scheduler import Scheduler
 
 if TYPE_CHECKING:
-    from tests.sim.member import Life
+    from tests.sim.life import Life
 
 QUEUE = b"/queue"
 KEYS = (b"/a", b"/b", b"/dir/c")

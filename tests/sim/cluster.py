@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from random import Random
 
-from kvstore.membership import Member
+from kvstore.hello import Verdict
+from kvstore.membership import Member, Membership, cluster_id
 from kvstore.proposals import Outcome
 from kvstore.raft.core import Raft
 from kvstore.store.errors import KeyNotFound
-from kvstore.wire import PeerMessage
 from tests.sim.checker import Checker
 from tests.sim.clients import KEYS, QUEUE, Client
+from tests.sim.flags import TOKEN, FirstDay, initial, peer_url
 from tests.sim.history import History
-from tests.sim.member import Life, Machine, cluster_of, founding_members
+from tests.sim.life import Life
+from tests.sim.machine import Machine
 from tests.sim.network import Network
 from tests.sim.plan import Plan
 from tests.sim.scheduler import MILLISECOND, SECOND, Scheduler
 from tests.sim.trace import Trace, Violation
+from tests.sim.wires import Wires
 
 CONVERGES = "a healed cluster converges"
+WELCOME = "a member that lost nothing is welcome"
 HEALING = 60 * SECOND  # how long that may take
 LOOK_EVERY = 100 * MILLISECOND
 
@@ -30,12 +34,18 @@ class Cluster:
         self.plan = plan
         self.trace = trace
         self.scheduler = Scheduler()
-        self.network = Network(self.scheduler, Random(f"network {seed}"), plan.weather, self._deliver)
+        self.network = Network(self.scheduler, Random(f"network {seed}"), plan.weather)
+        self.wires = Wires(self.scheduler, self.network)
         self.checker = Checker(trace, self._cores)
         self.history = History(trace)
-        founders = founding_members("abcde"[: plan.size])
-        self.cluster_id = cluster_of(founders)
-        self.machines = {member.id: Machine(self, member, founders) for member in founders}
+        peers = {name: (peer_url(host),) for host, name in enumerate("abcde"[: plan.size], 1)}
+        founders = Membership.initial(peers, TOKEN).members
+        self.cluster_id = cluster_id(founders)
+        first = initial(founders.values())
+        self.machines = {
+            member.id: Machine(self, member.id, member.name, FirstDay(first, member.peer_urls[0], "new"))
+            for member in founders.values()
+        }
         self.watcher: Callable[[Life], None] | None = None  # called after each step of each member
         self.random = Random(f"cluster {seed}")
         self.clients = [
@@ -84,19 +94,35 @@ class Cluster:
         """A process ended by itself; somebody starts it again."""
         machine.start_after(self.random.randrange(self.plan.longest_outage))
 
-    def _deliver(self, to: int, message: PeerMessage) -> None:
-        life = self.machines[to].life
-        if life is None:
-            return
-        sender = self.machines[message.sender]
-        removed = sender.id in life.node.machine.membership.removed and sender.id not in life.node.raft.members
-        if removed and self.random.random() < 0.1:  # this message needs a new connection, and that is refused
-            if sender.life is not None:
-                sender.retire()
-            return
-        if self.trace.is_on:
-            life.machine.tell(f"hears {message}")
-        life.hear(message)
+    def ask(self, machine: Machine, url: str) -> tuple[int, list[Member]]:
+        """What the member that listens there answers one that joins. OSError if none does."""
+        life = self.wires.listens(url)
+        if not isinstance(life, Life) or not self.network.is_open((machine.id, life.number)):
+            raise ConnectionRefusedError
+        if life.busy_until > self.scheduler.now:
+            raise TimeoutError
+        return life.opened.identity.cluster_id, sorted(life.node.machine.membership.members.values())
+
+    def align(self, machine: Machine) -> bool:
+        """Start the process of `machine` where the cluster has it; whether it was elsewhere."""
+        member = next((one for one in self.members_now() if one.id == machine.id), None)
+        if member is None or machine.url in member.peer_urls:
+            return False
+        machine.move(member.peer_urls[0])
+        self.trace.saw("members moved")
+        machine.tell(f"is started again on {machine.url}")
+        if machine.life is not None:
+            machine.kill()
+        machine.start_after(self.random.randrange(200 * MILLISECOND))
+        return True
+
+    def was_refused(self, machine: Machine, verdict: Verdict) -> None:
+        """The server stops for good: an operator reads why."""
+        if verdict is not Verdict.REMOVED or not any(
+            machine.id in life.node.machine.membership.removed for life in self.lives()
+        ):
+            raise Violation(WELCOME, f"{machine.name} ({machine.id:x}) is refused: {verdict.value}")
+        machine.retire()
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
@@ -115,6 +141,8 @@ class Cluster:
         self._write_everywhere()
         self._run_until(self._is_quiet, "not everybody holds the same log after the last writes")
         self._compare()
+        for machine in self.machines.values():
+            machine.check_folder()
 
     def _run_until(self, condition: Callable[[], bool], what: str) -> None:
         deadline = self.scheduler.now + HEALING
@@ -125,8 +153,9 @@ class Cluster:
 
     def _is_quiet(self) -> bool:
         """One leader, whose log everybody holds and has applied."""
+        is_moving = sum(self.align(machine) for machine in self.machines.values()) > 0
         leader = self.leader()
-        if leader is None:
+        if leader is None or is_moving:
             return False
         raft = leader.node.raft
         if raft.applied != raft.last_index or raft.configuration.is_joint or raft.applied < raft.term_start:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
+from kvstore.membership import Member, member_id
 from kvstore.proposals import Outcome
 from kvstore.raft.types import Change, ChangeKind
-from kvstore.wire import MembershipChange
+from kvstore.wire import MembershipChange, UpdateMember
 from tests.sim.cluster import Cluster
-from tests.sim.member import Life, Machine, joining_member
+from tests.sim.flags import PORT, TOKEN, FirstDay, initial, peer_url
+from tests.sim.life import Life
+from tests.sim.machine import EPOCH_NS, Machine
 from tests.sim.network import Weather
 from tests.sim.scheduler import MILLISECOND, SECOND
 
@@ -32,8 +35,11 @@ class Faults:
         self._intent = ""
         self._next_member = cluster.plan.size + 1
         self._pause()
+        self._ports = PORT
         if cluster.plan.changes:
             self._pause_changes()
+        if cluster.plan.moves:
+            self._pause_moves()
         if "leader_hunt" in cluster.plan.faults:
             cluster.watcher = self._hunt
 
@@ -259,22 +265,65 @@ class Faults:
         promotable = sorted(configuration.learners & membership.members.keys())
         if promotable and self._random.random() < 0.6:
             member = membership.members[self._random.choice(promotable)]
-            self._propose(life, ChangeKind.ADD_VOTER, member.id, member.name, member.peer_urls)
+            self._propose(life, ChangeKind.ADD_VOTER, member.id, member.peer_urls)
             return
         if not options:
             return
         kind = self._random.choice(options)
         if kind is ChangeKind.REMOVE:
-            self._propose(life, kind, self._random.choice(sorted(membership.members)), "", ())
+            self._propose(life, kind, self._random.choice(sorted(membership.members)), ())
         else:
-            number, self._next_member = self._next_member, self._next_member + 1
-            member = joining_member(number, "abcdefghijklmnopqrstuvwxyz"[number - 1])
-            self._cluster.machines[number] = Machine(self._cluster, member, ())
-            self._propose(life, kind, number, member.name, member.peer_urls)
-            self._start_when_member(self._cluster.machines[number])
+            machine = self._newcomer(life, self._next_member)
+            self._next_member += 1
+            self._propose(life, kind, machine.id, (machine.url,))
+            self._start_when_member(machine)
 
-    def _propose(self, life: Life, kind: ChangeKind, member: int, name: str, urls: tuple[str, ...]) -> None:
-        change = MembershipChange(0, (Change(kind, member),), member, name, urls)
+    def _pause_moves(self) -> None:
+        self._scheduler.after(self._random.randrange(200 * MILLISECOND, 2 * SECOND), self._move)
+
+    def _move(self) -> None:
+        """A member gets another peer URL: first the cluster is told, then its process is started there."""
+        if self.over:
+            return
+        self._pause_moves()
+        life = self._cluster.furthest()
+        if life is None:
+            return
+        member = life.node.machine.membership.members[self._random.choice(sorted(life.node.machine.membership.members))]
+        machine = self._cluster.machines[member.id]
+        self._ports += 1
+        url = peer_url(machine.host, self._ports)
+        self._tell(f"moves {machine.name} to {url}")
+
+        def told(outcome: Outcome) -> None:
+            life.machine.tell(f"moves {machine.name} to {url} -> {outcome!r}")
+
+        life.enter(lambda: life.node.propose(UpdateMember(member.id, (url,)), told))
+        self._scheduler.after(self._random.randrange(SECOND), lambda: self._follow_move(machine))
+
+    def _follow_move(self, machine: Machine) -> None:
+        """Once the cluster knows the new URL, and perhaps much later, its process is started again with it."""
+        if not self.over:
+            self._cluster.align(machine)
+            if self._random.random() < 0.5:
+                self._scheduler.after(self._random.randrange(SECOND), lambda: self._follow_move(machine))
+
+    def _newcomer(self, life: Life, number: int) -> Machine:
+        """A machine for a member that is to be added; it is told to ask some of those that there are."""
+        members = life.node.machine.membership.members.values()
+        url = peer_url(number)
+        second = EPOCH_NS // 10**9 + self._scheduler.now // SECOND
+        name = "abcdefghijklmnopqrstuvwxyz"[number - 1]
+        member = Member(member_id((url,), TOKEN, second), name, (url,))
+        known = [one for one in members if one.name]
+        if known and self._random.random() < 0.5:
+            known = [self._random.choice(known)]
+        machine = Machine(self._cluster, member.id, name, FirstDay(initial([*known, member]), url, "existing"))
+        self._cluster.machines[member.id] = machine
+        return machine
+
+    def _propose(self, life: Life, kind: ChangeKind, member: int, urls: tuple[str, ...]) -> None:
+        change = MembershipChange(0, (Change(kind, member),), member, "", urls)
 
         def told(outcome: Outcome) -> None:
             life.machine.tell(f"{kind.name} {member} -> {outcome!r}")

@@ -1,17 +1,17 @@
-"""Messages between members: packed, delayed, lost, repeated, overtaken, and held up by partitions.
+"""The weather between machines: what is sent is delayed, lost, repeated, overtaken, and held up by partitions.
 
-Every message travels as the bytes that the real transport would send. Like the real one, a member sends only to those
-that it knows from the membership, and refuses those that were removed.
+It knows no members and no connections: those are the matter of wires.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
-from kvstore.wire import PeerMessage, unpack_message
 from tests.sim.scheduler import Scheduler
+
+Way: TypeAlias = tuple[int, int]  # (sender, to)
 
 
 class Weather(NamedTuple):
@@ -26,35 +26,36 @@ class Weather(NamedTuple):
 
 
 class Network:
-    """`deliver(to, message)` hands over what arrives."""
-
-    def __init__(
-        self, scheduler: Scheduler, random: Random, weather: Weather, deliver: Callable[[int, PeerMessage], None]
-    ) -> None:
+    def __init__(self, scheduler: Scheduler, random: Random, weather: Weather) -> None:
         self.weather = weather
-        self.blocked: set[tuple[int, int]] = set()  # (sender, to)
-        self.slow: dict[tuple[int, int], int] = {}  # extra microseconds
+        self.blocked: set[Way] = set()
+        self.slow: dict[Way, int] = {}  # extra microseconds
         self._scheduler = scheduler
         self._random = random
-        self._deliver = deliver
-        self._arrivals: dict[tuple[int, int], int] = {}
+        self._arrivals: dict[Way, int] = {}
 
-    def send(self, sender: int, to: int, frame: bytes) -> None:
-        weather, random, link = self.weather, self._random, (sender, to)
-        if link in self.blocked or random.random() < weather.loss:
+    def is_open(self, way: Way) -> bool:
+        """Whether a connection could be made: it needs both directions."""
+        return way not in self.blocked and way[::-1] not in self.blocked
+
+    def send(self, way: Way, arrive: Callable[[], None]) -> None:
+        """A message: it may arrive once, twice or never."""
+        weather, random = self.weather, self._random
+        if way in self.blocked or random.random() < weather.loss:
             return
         for _ in range(2 if random.random() < weather.duplication else 1):
-            delay = random.randint(weather.shortest, weather.longest) + self.slow.get(link, 0)
-            if random.random() < weather.straggling:
-                delay *= 10
-            arrival = self._scheduler.now + delay
+            arrival = self._scheduler.now + self.delay(way)
             if weather.ordered:
-                arrival = self._arrivals[link] = max(arrival, self._arrivals.get(link, 0))
-            self._scheduler.at(arrival, lambda: self._arrive(link, frame))
+                arrival = self._arrivals[way] = max(arrival, self._arrivals.get(way, 0))
+            self._scheduler.at(arrival, lambda: self._arrive(way, arrive))
 
-    def _arrive(self, link: tuple[int, int], frame: bytes) -> None:
-        if link not in self.blocked:
-            self._deliver(link[1], unpack_message(frame))
+    def delay(self, way: Way) -> int:
+        delay = self._random.randint(self.weather.shortest, self.weather.longest) + self.slow.get(way, 0)
+        return delay * 10 if self._random.random() < self.weather.straggling else delay
+
+    def _arrive(self, way: Way, arrive: Callable[[], None]) -> None:
+        if way not in self.blocked:
+            arrive()
 
     def heal(self) -> None:
         """From now on every message arrives once, and soon."""

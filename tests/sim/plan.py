@@ -13,6 +13,7 @@ from tests.sim.network import Weather
 from tests.sim.scheduler import MILLISECOND, SECOND
 
 TICK = 10 * MILLISECOND
+MOVES = 0.0  # the share of seeds in which members get other peer URLs
 
 #: Names of the methods of `faults.Faults`, each as often as it should be drawn.
 FAULTS = (
@@ -42,6 +43,7 @@ class Plan:
 
     size: int  # members at the start
     changes: bool  # members come and go
+    moves: bool  # members get other peer URLs
     lost_tails: bool  # now and then a member's log loses what was acknowledged
     config: Config
     options: NodeOptions
@@ -68,6 +70,7 @@ def draw(seed: int, planted: frozenset[str] = frozenset()) -> Plan:
     return Plan(
         size=size,
         changes=changes,
+        moves=random.random() < MOVES,
         lost_tails=size > 1 and not changes and random.random() < 0.5,
         config=Config(
             election_ticks=random.choice((8, 10, 15)),

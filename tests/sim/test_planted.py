@@ -10,7 +10,7 @@ from tests.sim.run import run
 
 #: The property that each breaks, and others that its doing may break first.
 RULES = {
-    PlantedBug.VOTE_NOT_PERSISTED: (checker.ONE_VOTE, {checker.ONE_LEADER, checker.MONOTONE}),
+    PlantedBug.VOTE_NOT_PERSISTED: (checker.MONOTONE, {checker.ONE_LEADER, checker.ONE_VOTE}),
     PlantedBug.COMMIT_OLD_TERM: (checker.COMPLETENESS, {checker.STATE_MACHINE}),
     PlantedBug.STALE_READ: (history.LINEARIZABLE, set()),
     PlantedBug.ACK_BEFORE_FSYNC: (checker.DURABLE, {checker.COMPLETENESS, checker.STATE_MACHINE, checker.MONOTONE}),
@@ -18,9 +18,9 @@ RULES = {
 
 #: Seeds that were seen to find it; then come as many others as it may take when the code has moved on.
 FIRST = {
-    PlantedBug.VOTE_NOT_PERSISTED: (24,),
-    PlantedBug.COMMIT_OLD_TERM: (152, 192),
-    PlantedBug.STALE_READ: (0, 3),
+    PlantedBug.VOTE_NOT_PERSISTED: (39, 43),
+    PlantedBug.COMMIT_OLD_TERM: (140, 68),
+    PlantedBug.STALE_READ: (5,),
     PlantedBug.ACK_BEFORE_FSYNC: (0, 1),
 }
 AT_MOST = 400

@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from tests.sim.member import Life
+from tests.sim.life import Life
 from tests.sim.run import Report, run
 from tests.sim.workers import WorkerDied, forget, run_many
 

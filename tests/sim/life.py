@@ -1,0 +1,250 @@
+"""One life of a member: a process with the real driver, the real transport and the real disk code.
+
+It ends without a word: by a power cut, a kill, a failing disk, or because its peers refuse it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from random import Random
+from typing import TYPE_CHECKING
+
+from kvstore.bootstrap import Opened
+from kvstore.disk import NodeDisk
+from kvstore.hello import Facts, Hello, Verdict
+from kvstore.levels import HIGHEST_LEVEL
+from kvstore.membership import Membership
+from kvstore.node import Node
+from kvstore.proposals import Unavailable
+from kvstore.raft.types import Configuration, TimeoutNow
+from kvstore.replicated_clock import ReplicatedClock
+from kvstore.settings import Settings
+from kvstore.transport import Acceptor, PeerTransport
+from kvstore.wire import PeerMessage, Publish, SnapshotAck
+from tests.sim.disk import SimCrash
+from tests.sim.lanes import SimLanes
+from tests.sim.loop import SimLoop
+from tests.sim.plan import TICK
+
+if TYPE_CHECKING:
+    from tests.sim.machine import Machine
+
+CATCH_UP_TICKS = 3  # after a pause, as the server does it
+PUBLISH_TICKS = 10
+MAX_STRANGERS = 16
+
+
+class Life:
+    """A process. Satisfies the driver's `Network` and the transport's `Receiver`."""
+
+    def __init__(self, machine: Machine, opened: Opened, settings: Settings) -> None:
+        cluster = machine.cluster
+        plan = cluster.plan
+        self.machine = machine
+        self.settings = settings
+        self.url = str(settings.listen_peer_urls[0])
+        self.over = False
+        self.busy_until = 0  # a process that is paused, as by a long stall of its machine
+        self.opened = opened
+        self._cluster = cluster
+        self._scheduler = cluster.scheduler
+        self._flushing = False
+        self._lost: list[Callable[[], None]] = []  # of the clients that asked
+        self._meeting: set[int] = set()  # whose first hello is not on the disk yet
+        self._publishing = False
+        self._tick = TICK + machine.random.randint(-TICK // 12, TICK // 12)
+        random = Random(f"life {cluster.seed} {machine.id} {machine.lives}")
+        self.view = cluster.checker.begins(machine.id, opened)
+        self.loop = SimLoop(cluster.scheduler, self, partial(cluster.wires.dial, self))
+        self.lanes = SimLanes(cluster.scheduler, machine.random, machine.sync_time, self.enter, self._broken)
+        self.transport = PeerTransport(opened.identity, self, None, self._facts)
+        self.node = Node(
+            opened.raft(plan.config, random),
+            opened.machine,
+            NodeDisk(
+                opened.wal,
+                opened.snapshots,
+                self.lanes,
+                settings.event_history,
+                settings.max_wals,
+                settings.max_snapshots,
+            ),
+            self,
+            ReplicatedClock(machine.clock, machine.monotonic),
+            random,
+            plan.options,
+            opened.snapshot,
+        )
+        machine.tell(f"starts in term {self.node.raft.term} on {self.url}")
+        cluster.wires.listen(self, self.url)
+        self.enter(self.node.start)
+        self._scheduler.after(machine.random.randrange(self._tick), self._ticks)
+
+    # --- events -----------------------------------------------------------------------------------------------------
+
+    def enter(self, call: Callable[[], None]) -> None:
+        """An event of this process: now, or as soon as it runs again; a flush follows, as in a turn of the loop."""
+        self.loop.run(lambda: self._enter(call))
+
+    def _enter(self, call: Callable[[], None]) -> None:
+        call()
+        self._cluster.stepped(self)
+        if not self._flushing:
+            self._flushing = True
+            self._scheduler.after(self.machine.random.randrange(200), lambda: self.loop.run(self._flush))
+
+    def _flush(self) -> None:
+        self._flushing = False
+        more = self.node.flush()
+        self.transport.flush()
+        self._cluster.stepped(self)
+        if self.node.removed:
+            self.machine.retire()
+        elif more:
+            self.enter(_nothing)
+
+    def _ticks(self) -> None:
+        if self.over:
+            return
+        late = 0
+        if self.busy_until > self._scheduler.now:
+            late = min(CATCH_UP_TICKS, (self.busy_until - self._scheduler.now) // self._tick)
+        for _ in range(1 + late):
+            self.enter(self.node.tick)
+        if self.node.ticks % PUBLISH_TICKS == 0:
+            self.enter(self._publish)
+        self._scheduler.at(max(self.busy_until, self._scheduler.now) + self._tick, self._ticks)
+
+    def ask(self, request: Callable[[], None], lost: Callable[[], None]) -> None:
+        """A client's request; `lost` is called when the process dies."""
+        self._lost.append(lost)
+        self.enter(request)
+
+    def _publish(self) -> None:
+        """Tells the cluster this member's name, as the server does it, until the cluster knows."""
+        known = self.node.machine.membership.members.get(self.machine.id)
+        wanted = Publish(self.machine.id, self.machine.name, tuple(map(str, self.settings.advertise_client_urls)))
+        if self._publishing or known is None or not self.node.has_leader:
+            return
+        if (known.name, known.client_urls) == (wanted.name, wanted.client_urls):
+            return
+        self._publishing = True
+
+        def told(_: object) -> None:
+            self._publishing = False
+
+        def behind(problem: Unavailable | None) -> None:
+            if problem is None:
+                self.node.propose(wanted, told)
+            else:
+                self._publishing = False
+
+        self.node.read(behind)
+
+    # --- the driver's network ---------------------------------------------------------------------------------------
+
+    def send(self, message: PeerMessage) -> None:
+        self._cluster.checker.sends(self.node.raft, message)
+        if isinstance(message, TimeoutNow):
+            self._cluster.trace.saw("transfers")
+        elif isinstance(message, SnapshotAck) and message.ok and message.offset:
+            self._cluster.trace.saw("snapshot pieces")
+        if self._cluster.trace.is_on:
+            self.machine.tell(f"sends {message}")
+        self.transport.send(message)
+
+    def flush(self) -> None:
+        self.transport.flush()
+
+    def members_changed(self, membership: Membership, configuration: Configuration) -> None:
+        self.transport.members_changed(membership, configuration)
+
+    # --- the transport's receiver -----------------------------------------------------------------------------------
+
+    @property
+    def number(self) -> int:
+        return self.machine.id
+
+    def accept(self) -> Acceptor:
+        return Acceptor(self.transport, _no_http)
+
+    def _facts(self) -> Facts:
+        settings = self.settings
+        return Facts(
+            self.machine.clock(),
+            settings.heartbeat_interval_ms,
+            settings.election_timeout_ms,
+            HIGHEST_LEVEL,
+            "simulated",
+        )
+
+    def examine(self, hello: Hello, done: Callable[[Verdict], None]) -> None:
+        """As the server does it."""
+        sender, incarnation = hello.sender, hello.incarnation
+        if sender in self.node.machine.membership.removed and sender not in self.node.raft.members:
+            done(Verdict.REMOVED)
+            return
+        folder = self.opened.folder
+        known = folder.pins.get(sender)
+        if known is not None:
+            done(Verdict.WELCOME if known == incarnation else Verdict.DISK)
+        elif self._is_stranger(sender) and self._strangers_met() >= MAX_STRANGERS:
+            done(Verdict.STRANGER)
+        else:
+            self._meeting.add(sender)
+
+            def met(is_same: bool) -> None:
+                self._meeting.discard(sender)
+                done(Verdict.WELCOME if is_same else Verdict.DISK)
+
+            self.lanes.log(partial(folder.pin, sender, incarnation), met)
+
+    def _is_stranger(self, member: int) -> bool:
+        return member not in self.node.machine.membership.members and member not in self.node.raft.members
+
+    def _strangers_met(self) -> int:
+        met = self.opened.folder.pins.keys() | self._meeting
+        return sum(self._is_stranger(member) for member in met - self.node.machine.membership.removed)
+
+    def received(self, message: PeerMessage) -> None:
+        if self._cluster.trace.is_on:
+            self.machine.tell(f"hears {message}")
+        self._enter(lambda: self.node.receive(message))
+
+    def connection_lost(self, member: int) -> None:
+        self._enter(lambda: self.node.connection_lost(member))
+
+    def refused(self, member: int, verdict: Verdict) -> None:
+        self.machine.tell(f"is refused by {member:x}: {verdict.value}")
+        self._cluster.trace.saw(f"refused: {verdict.value}")
+        if verdict in (Verdict.REMOVED, Verdict.DISK):
+            self._cluster.was_refused(self.machine, verdict)
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    def end(self, at_power_cut: bool) -> None:
+        self.over = True
+        self.lanes.stop()
+        self.loop.end()
+        self._cluster.wires.end(self, at_power_cut)
+        for lost in self._lost:
+            lost()
+
+    def _broken(self, problem: Exception) -> None:
+        if isinstance(problem, SimCrash):
+            self.machine.power_cut()
+        else:
+            self.machine.tell(f"stops: {problem}")
+            self._cluster.trace.saw("disk failures")
+            self.machine.kill()
+        self._cluster.down(self.machine)
+
+
+def _nothing() -> None:
+    pass
+
+
+def _no_http() -> asyncio.Protocol:
+    raise AssertionError("members speak no HTTP here")
