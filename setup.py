@@ -19,6 +19,7 @@ HOT = [
     "kvstore/http/v2/watches.py",
     "kvstore/node.py",
     "kvstore/proposals.py",
+    "kvstore/compaction.py",
     "kvstore/apply.py",
     "kvstore/disk.py",
     "kvstore/transport.py",

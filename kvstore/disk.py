@@ -124,24 +124,28 @@ class NodeDisk:
         self._log(self._wal.settle, lambda _: None)
 
     def save_snapshot(
-        self, meta: SnapshotMeta, frozen: FrozenMachine, done: Callable[[], None], failed: Callable[[str], None]
+        self, meta: SnapshotMeta, frozen: FrozenMachine, done: Callable[[int], None], failed: Callable[[str], None]
     ) -> None:
         streamed, self._streamed = self._streamed, set()
         self._forget_received(meta.index)  # the state is past them
 
-        def save() -> None:
+        def save() -> int:
             began = perf_counter()
-            self._snapshots.save(meta, self._paced(frozen.chunks()))
+            size = self._snapshots.save(meta, self._paced(frozen.chunks()))
             self.save_seconds.observe(perf_counter() - began)
+            return size
 
-        def marked(_: None) -> None:
-            done()
-            if self._max_snapshots:
-                self._purge(streamed)
+        def saved(size: int) -> None:
+            def marked(_: None) -> None:
+                done(size)
+                if self._max_snapshots:
+                    self._purge(streamed)
+
+            self._log(lambda: self._wal.mark_snapshot(meta), marked)
 
         self._lanes.bulk(
             save,
-            lambda _: self._log(lambda: self._wal.mark_snapshot(meta), marked),
+            saved,
             lambda problem: failed(str(problem)),
         )
 

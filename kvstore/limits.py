@@ -1,4 +1,4 @@
-"""What clients may take of a member at most: plain values, in one place. Each but the backlog has a flag.
+"""What clients may take of a member at most: plain values, in one place. Each but the last two has a flag.
 
 Knows no connection; whoever serves one keeps to these, whichever lane it is in.
 """
@@ -14,6 +14,9 @@ MOST_KEY_BYTES = 64 << 10
 
 #: What a POST adds to the key of its directory: one component of a slash and 20 digits.
 IN_ORDER_BYTES = 21
+
+#: What a command needs beside the body: its key comes in the request line.
+COMMAND_ROOM_BYTES = 2 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +34,14 @@ class Limits:
     write_seconds: float = 60.0  # in which nothing is read of an answer that fills all buffers: closed
     idle_seconds: float = 600.0  # between two requests: closed
     watchers: int = 50_000  # one connection has one at a time: 503
-    watch_backlog: int = 100  # events that a watcher may be behind, etcd's own limit: closed
     proposals: int = 10_000  # writes that wait for the cluster; as many linearizable reads: 503
+    log_bytes: int = 1 << 30  # of log since the last snapshot that succeeded: 503
     buffered_bytes: int = 256 << 20  # of requests that arrive; of writes that wait; of answers not read: 503
+    long_answers: int = 4  # long listings under way at a time; further ones wait for their turn
+    watch_backlog: int = 100  # events that a watcher may be behind, etcd's own limit: closed
+    turn_seconds: float = 30.0  # for a long listing to begin: 503
+
+    @property
+    def command_bytes(self) -> int:
+        """Of the largest command, packed. `tests/test_sizes.py` shows that it fits into all that carries it."""
+        return self.request_bytes + COMMAND_ROOM_BYTES

@@ -12,15 +12,16 @@ of those `flush`. Disk jobs run elsewhere and call back on the driver's thread.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable
 from operator import itemgetter
 from random import Random
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, get_args
 
 from kvstore import logs
-from kvstore.apply import REFUSALS, FrozenMachine, StateMachine
+from kvstore.apply import REFUSALS, StateMachine
+from kvstore.compaction import Compaction, CompactionLimits, SavingDisk, SnapshotStatus
 from kvstore.forwarded import refusal_of
 from kvstore.membership import Membership, MembershipError
 from kvstore.proposals import (
@@ -33,6 +34,7 @@ from kvstore.proposals import (
     TooManyRequests,
     Unavailable,
     UnknownToLeader,
+    WritesRefused,
 )
 from kvstore.raft.core import Raft
 from kvstore.raft.errors import ChangeRefused, ProposalRefused
@@ -52,7 +54,9 @@ from kvstore.replicated_clock import ReplicatedClock
 from kvstore.store.operations import Expire
 from kvstore.streams import CHUNK_BYTES, SnapshotDisk, SnapshotReceiver, SnapshotSender
 from kvstore.wire import (
+    Checked,
     Command,
+    Guarded,
     LaterVersion,
     MembershipChange,
     PeerMessage,
@@ -70,6 +74,9 @@ from kvstore.wire import (
 CLOCK_TICKS = 10  # between two looks at the wall clocks
 _CONFIGURATION = int(EntryKind.CONFIGURATION)  # a plain int compares in a fraction of the time
 
+#: What clients ask for: refused while no snapshot succeeds, unlike what members need among themselves.
+_REFUSABLE = frozenset((*get_args(Checked), Guarded)) - {Expire}
+
 log = logs.get("raft")
 
 
@@ -81,8 +88,10 @@ class NodeOptions(NamedTuple):
     read_retry_ticks: int = 20  # until an unanswered read index is asked for again
     snapshot_count: int = 100_000  # entries between two snapshots
     snapshot_bytes: int = 256 << 20  # of entries between two snapshots: whichever comes first
-    keep_entries: int = 5_000  # entries kept behind a snapshot, for followers that are slow
-    keep_bytes: int = 256 << 20  # of entries kept behind a snapshot, whoever still needs them
+    keep_entries: int = 5_000  # entries kept after a snapshot, for a follower that may fall behind
+    spare_bytes: int = 32 << 20  # of those entries
+    keep_bytes: int = 256 << 20  # of entries kept after a snapshot for followers that are behind
+    max_log_bytes: int = 1 << 30  # since the last snapshot; beyond it writes are refused
     compact_entries: int = 2_000  # that are forgotten in one tick
     max_proposals: int = 10_000  # that wait for their outcome at a time, and as many reads
     max_proposal_bytes: int = 256 << 20  # of those proposals
@@ -92,7 +101,7 @@ class NodeOptions(NamedTuple):
     chunk_bytes: int = CHUNK_BYTES  # of a snapshot, in one message
 
 
-class Disk(SnapshotDisk, Protocol):
+class Disk(SnapshotDisk, SavingDisk, Protocol):
     """What the driver asks of the disk. Jobs of one kind run in the order they were given; callbacks come on the
     driver's thread, never from inside the call. A failed write is the end of the process: nobody is called back."""
 
@@ -101,11 +110,6 @@ class Disk(SnapshotDisk, Protocol):
 
     def settle(self) -> None:
         """Notes that all writes so far are durable."""
-
-    def save_snapshot(
-        self, meta: SnapshotMeta, frozen: FrozenMachine, done: Callable[[], None], failed: Callable[[str], None]
-    ) -> None:
-        """Makes a snapshot durable and drops older files that nothing needs."""
 
     def load_snapshot(self, meta: SnapshotMeta, done: Callable[[StateMachine], None]) -> None:
         """Reads back a snapshot that is on the disk."""
@@ -148,12 +152,10 @@ class Node:
         self._proposals = Proposals(options.max_proposals, options.max_proposal_bytes)
         self._next_request = random.getrandbits(63)  # nosec B311  # numbers our requests, and keeps no secret
         self._applied_term = snapshot.term if snapshot else 0
-        self._snapshot_index = snapshot.index if snapshot else 0
-        self._snapshot_size = 0  # of all entries up to the last snapshot, from the log's own zero
-        self._saving = False
-        self._superfluous = 0  # up to here entries are to be forgotten, a few in each tick
+        snapshot_index = snapshot.index if snapshot else 0
+        self._compaction = Compaction(raft, disk, _compaction_limits(options), clock.wall, snapshot_index)
         self._writing = False
-        self._left = self._snapshot_index  # where the configuration last became what it is, as far as we know
+        self._left = snapshot_index  # where the configuration last became what it is, as far as we know
         self._known_elsewhere = 0  # another member, too, knows that everything up to here is committed
         self._members_stale = False  # whether the network has not yet heard of the last change of members
         self._unsettled = False  # whether the disk has not yet been told that the last write is durable
@@ -184,6 +186,10 @@ class Node:
     @property
     def proposals_pending(self) -> int:
         return len(self._proposals)
+
+    @property
+    def snapshots(self) -> SnapshotStatus:
+        return self._compaction.status
 
     @property
     def proposals_failed(self) -> int:
@@ -217,7 +223,10 @@ class Node:
         self._sender.tick()
         self._proposals.expire(self.ticks)
         self._expire_reads()
-        self._compact()
+        self._compaction.tick()
+        self.raft.refuses_commands = self._compaction.refusing != ""
+        if self._compaction.is_due():  # one that failed, or whose file was damaged
+            self._save_snapshot()
         if self._unsettled and not self._writing and self.ticks > self._written_tick + 1:
             self._unsettled = False
             self._disk.settle()
@@ -316,6 +325,9 @@ class Node:
         if len(encoded) > self._options.max_command_bytes:
             done(Refused("etcdserver: request is too large"))
             return
+        if self._compaction.refusing and type(command) in _REFUSABLE:
+            done(WritesRefused(self._compaction.refusing))
+            return
         proposal = Proposal(request, command, encoded, done, self.ticks + self._options.request_ticks)
         try:
             self._proposals.add(proposal, is_ours)
@@ -350,20 +362,24 @@ class Node:
 
     def _settle_refused(self, batch: list[Proposal], reason: int) -> bool:
         """What was certainly not appended waits for a better moment (True), or cannot be done at all."""
-        if reason == Refusal.ENTRY_TOO_LARGE or reason == Refusal.CHANGE_PENDING:
-            too_large = reason == Refusal.ENTRY_TOO_LARGE
-            refused = Refused("etcdserver: request is too large") if too_large else ChangePending()
-            for proposal in batch:
-                self._proposals.settle(proposal, refused)
-            return False
-        if reason == Refusal.UNKNOWN and len(batch) == 1:
-            self._proposals.settle(batch[0], UnknownToLeader())
-            return False
-        if reason == Refusal.UNKNOWN:  # one of them: which one, shows when each goes by itself
-            for proposal in batch:
-                proposal.alone = True
-        self._proposals.put_back(batch)
-        return True
+        refused: Refused
+        if reason == Refusal.ENTRY_TOO_LARGE:
+            refused = Refused("etcdserver: request is too large")
+        elif reason == Refusal.CHANGE_PENDING:
+            refused = ChangePending()
+        elif reason == Refusal.WRITES_REFUSED:
+            refused = WritesRefused()
+        elif reason == Refusal.UNKNOWN and len(batch) == 1:
+            refused = UnknownToLeader()
+        else:
+            if reason == Refusal.UNKNOWN:  # one of them: which one, shows when each goes by itself
+                for proposal in batch:
+                    proposal.alone = True
+            self._proposals.put_back(batch)
+            return True
+        for proposal in batch:
+            self._proposals.settle(proposal, refused)
+        return False
 
     # --- replicated time ----------------------------------------------------------------------------------------
 
@@ -445,58 +461,17 @@ class Node:
         self.machine.adopt(machine)
         self._clock.passed(machine.time)
         self._applied_term = meta.term
-        self._snapshot_index = self._left = self._known_elsewhere = meta.index
+        self._left = self._known_elsewhere = meta.index
         self._proposals.jumped(meta.term)
         self._written(write)
+        self._compaction.installed(meta.index)
         self._members_changed()
 
     def _snapshot_received(self, request: SnapshotRequest) -> None:
         self.raft.step(request)
 
     def _save_snapshot(self) -> None:
-        meta = SnapshotMeta(self.raft.applied, self._applied_term, self.raft.configuration)
-        self._snapshot_size = self.raft.log.size_to(meta.index)
-        self._saving = True
-
-        def saved() -> None:
-            self._saving = False
-            self._snapshot_index = max(self._snapshot_index, meta.index)
-            self.raft.snapshot_taken(meta, keep=meta.index - self.raft.log.start_index)
-            self._superfluous = meta.index - self._entries_to_keep(meta)
-
-        def failed(why: str) -> None:
-            log.error("cannot save a snapshot; the log goes on growing", index=meta.index, why=why)
-            self._saving = False
-            self._snapshot_index = meta.index  # tried again after as many entries
-
-        self._disk.save_snapshot(meta, self.machine.freeze(), saved, failed)
-
-    def _snapshot_is_due(self) -> bool:
-        raft, options = self.raft, self._options
-        return not self._saving and (
-            raft.applied - self._snapshot_index >= options.snapshot_count
-            or raft.log.size_to(raft.applied) - self._snapshot_size >= options.snapshot_bytes
-        )
-
-    def _compact(self) -> None:
-        """Not all at once: to give a hundred thousand entries back takes tens of milliseconds."""
-        start_index = self.raft.log.start_index
-        if start_index < self._superfluous:
-            self.raft.compact(min(self._superfluous, start_index + self._options.compact_entries))
-
-    def _entries_to_keep(self, meta: SnapshotMeta) -> int:
-        """How many entries stay in memory behind a snapshot. A follower that lives, and is catching up or taking an
-        older snapshot, gets to keep what it needs next: else it would be sent one snapshot after the other."""
-        raft, options = self.raft, self._options
-        needed = meta.index - options.keep_entries
-        for member, progress in raft.progress.items():
-            if member != raft.member_id and raft.now - progress.heard < raft.config.election_ticks:
-                held = progress.snapshot_index or (progress.next - 1 if progress.match == 0 else progress.match)
-                needed = min(needed, held)
-        log, first = raft.log, raft.log.start_index
-        least_size = log.size_to(meta.index) - options.keep_bytes
-        affordable = first + bisect_left(range(first, meta.index), least_size, key=log.size_to)
-        return meta.index - max(needed, affordable)
+        self._compaction.save(self.machine.freeze(), self._applied_term)
 
     # --- messages -----------------------------------------------------------------------------------------------
 
@@ -538,7 +513,7 @@ class Node:
         if led and not self.raft.is_leader:  # it retired: those that remain know that it has no vote
             self._known_elsewhere = self.raft.applied
         self._finish_reads()
-        if self._snapshot_is_due():
+        if self._compaction.is_due():
             self._save_snapshot()
         return True
 
@@ -645,3 +620,15 @@ class Node:
             log.warning("has no leader", term=term, member=member)
         if leader != self.raft.member_id:
             self._sender.stop()
+
+
+def _compaction_limits(options: NodeOptions) -> CompactionLimits:
+    return CompactionLimits(
+        options.snapshot_count,
+        options.snapshot_bytes,
+        options.keep_entries,
+        options.spare_bytes,
+        options.keep_bytes,
+        options.compact_entries,
+        options.max_log_bytes,
+    )

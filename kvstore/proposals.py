@@ -39,6 +39,13 @@ class TooManyRequests(Refused):
         super().__init__(message)
 
 
+class WritesRefused(TooManyRequests):
+    """The log grows and no snapshot succeeds: nothing is accepted that would make it longer."""
+
+    def __init__(self, why: str = "the leader cannot save a snapshot, its /health says why") -> None:
+        super().__init__(f"etcdserver: writes are refused until a snapshot is saved: {why}")
+
+
 class ChangePending(Refused):
     """Another change of members is still under way."""
 

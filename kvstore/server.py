@@ -71,9 +71,11 @@ REQUEST_SECONDS = 5.0  # and two election timeouts: etcd's limit for a request
 PUBLISH_SECONDS = 1.0
 HAND_OVER_SECONDS = 3.0
 GRACE_SECONDS = 5.0
-#: What a command needs beside the body: its key comes in a request line of at most 1 MiB.
-COMMAND_ROOM_BYTES = 2 << 20
 PEER_ACCEPT_QUEUE = 100
+#: A snapshot is due after so many bytes of log, or after a quarter of `--max-log-bytes`: writes are refused only after
+#: several attempts.
+SNAPSHOT_BYTES = 256 << 20
+LOG_SNAPSHOTS = 4
 #: Members that said hello, that this one does not know and that were not removed: remembered, and dialled if they ask.
 MAX_STRANGERS = 16
 #: Files that clients never get: the log, snapshots, listeners, and two connections to each peer and those that retry.
@@ -133,7 +135,7 @@ class Server:
         tick_ms = settings.heartbeat_interval_ms / TICKS_PER_HEARTBEAT
         self._tick_seconds = tick_ms / 1000
         election_ticks = round(settings.election_timeout_ms / tick_ms)
-        command_bytes = settings.limits.request_bytes + COMMAND_ROOM_BYTES
+        command_bytes = settings.limits.command_bytes
         config = Config(
             election_ticks=election_ticks,
             heartbeat_ticks=TICKS_PER_HEARTBEAT,
@@ -163,6 +165,8 @@ class Server:
                 request_ticks=request_ticks,
                 sweep_ticks=max(1, round(500 / tick_ms)),
                 snapshot_count=settings.snapshot_count,
+                snapshot_bytes=min(SNAPSHOT_BYTES, settings.limits.log_bytes // LOG_SNAPSHOTS),
+                max_log_bytes=settings.limits.log_bytes,
                 max_command_bytes=command_bytes,
                 max_proposals=settings.limits.proposals,
                 max_proposal_bytes=settings.limits.buffered_bytes,
@@ -244,6 +248,7 @@ class Server:
             self._disk.commit_seconds,
             self._disk.save_seconds,
             self._tls.expiries,
+            node.snapshots,
         )
 
     def execute(self, command: Checked | Guarded | Publish | UpdateMember) -> asyncio.Future[Any]:

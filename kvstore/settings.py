@@ -19,7 +19,10 @@ from kvstore.ciphers import SUITES, SUITES_13
 from kvstore.limits import MOST_KEY_BYTES, MOST_KEY_COMPONENTS, Limits
 
 MAX_MEMBERS = 7
-MAX_REQUEST_BYTES = 32 << 20  # a body has to fit in one entry, and that in one frame between members
+#: A body has to fit into one entry, that into a frame between members and a record of the log, and the value before and
+#: after it into one piece of a snapshot.
+MAX_REQUEST_BYTES = 32 << 20
+LOG_REQUESTS = 8  # of the largest size that fit into --max-log-bytes at least
 MIN_HEADERS = 16
 MAX_PEER_URLS_BYTES = 2048  # of one member, together: they travel in its hello, of at most 4 KiB
 MAX_ELECTION_TIMEOUT_MS = 50_000  # etcd's: longer is surely a slip of the unit
@@ -44,8 +47,10 @@ LIMIT_FLAGS = {
     "client-write-timeout": "write_seconds",
     "client-idle-timeout": "idle_seconds",
     "max-watchers": "watchers",
+    "max-long-listings": "long_answers",
     "max-concurrent-proposals": "proposals",
     "max-buffered-bytes": "buffered_bytes",
+    "max-log-bytes": "log_bytes",
 }
 
 _ORIGIN = re.compile(r"https?://[^\s/?#@,]+", re.ASCII)
@@ -185,6 +190,11 @@ class Settings:
         for flag, (number, most) in highest.items():
             if number > most:
                 raise SettingsError(f"--{flag} must not exceed {most} (is {number})")
+        if self.limits.log_bytes < LOG_REQUESTS * request_bytes:
+            raise SettingsError(
+                f"--max-log-bytes must be at least {LOG_REQUESTS} times --max-request-bytes ({request_bytes}), so"
+                f" {LOG_REQUESTS * request_bytes} (is {self.limits.log_bytes})"
+            )
         if headers < MIN_HEADERS:
             raise SettingsError(f"--max-headers must be at least {MIN_HEADERS} (is {headers}): clients send several")
         if self.election_timeout_ms < ELECTION_HEARTBEATS * self.heartbeat_interval_ms:

@@ -40,6 +40,7 @@ class SlowDisk:
     def __init__(self) -> None:
         self.writes: list[tuple[Write, Callable[[], None]]] = []
         self.saved: list[SnapshotMeta] = []
+        self.save_problem = ""  # why no snapshot can be saved
         self.settled = 0
 
     def write(self, write: Write, done: Callable[[], None]) -> None:
@@ -54,10 +55,13 @@ class SlowDisk:
         self.settled += 1
 
     def save_snapshot(
-        self, meta: SnapshotMeta, frozen: FrozenMachine, done: Callable[[], None], failed: Callable[[str], None]
+        self, meta: SnapshotMeta, frozen: FrozenMachine, done: Callable[[int], None], failed: Callable[[str], None]
     ) -> None:
         self.saved.append(meta)
-        done()
+        if self.save_problem:
+            failed(self.save_problem)
+        else:
+            done(0)
 
     def load_snapshot(self, meta: SnapshotMeta, done: Callable[[StateMachine], None]) -> None:
         raise AssertionError("no snapshot here")

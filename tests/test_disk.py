@@ -62,7 +62,7 @@ def test_a_snapshot_pauses_behind_each_bite_and_old_ones_go_after_its_mark(tmp_p
     for index in (1, 2):
         wal.append(None, [Entry(index, 1, 0, b"")])
         meta = SnapshotMeta(index, 1, configuration)
-        disk.save_snapshot(meta, machine.freeze(), lambda: events.append("done"), events.append)
+        disk.save_snapshot(meta, machine.freeze(), lambda _: events.append("done"), events.append)
     assert events == ["done", "done"]
     assert lanes.jobs == 2 * ["bulk", "log", "bulk", "log"], "the file, its mark, old files, old segments"
     chunks = len(list(machine.freeze().chunks()))
@@ -166,7 +166,7 @@ def test_a_purge_spares_the_snapshot_that_waits_to_be_installed(tmp_path: Path) 
         disk.write_piece(SnapshotChunk(2, 3, meta.term, meta, 0, len(data), data), lambda: None, pytest.fail)
 
     wal.append(None, [Entry(index, 1, 0, b"") for index in range(1, 11)])
-    disk.save_snapshot(own, machine.freeze(), lambda: None, pytest.fail)
+    disk.save_snapshot(own, machine.freeze(), lambda _: None, pytest.fail)
     arrive(first)
     lanes.do("bulk")
     lanes.do("bulk")
@@ -179,7 +179,7 @@ def test_a_purge_spares_the_snapshot_that_waits_to_be_installed(tmp_path: Path) 
     lanes.do("log")
     assert len(installed) == 1
     lanes.waiting["log"].clear()
-    disk.save_snapshot(second._replace(index=300), machine.freeze(), lambda: None, pytest.fail)
+    disk.save_snapshot(second._replace(index=300), machine.freeze(), lambda _: None, pytest.fail)
     lanes.do("bulk")
     lanes.do("log")
     lanes.do("bulk")

@@ -108,6 +108,12 @@ FLAGS = (
     Flag("client-idle-timeout", "600", "Limits", "Seconds that a connection may go without a request."),
     Flag("max-watchers", "50000", "Limits", "Watches at a time, one for each connection; beyond it: 503."),
     Flag(
+        "max-long-listings",
+        "4",
+        "Limits",
+        "Listings of more than 1,000 nodes or 256 KiB under way at a time; further ones wait 30 s at most, then 503.",
+    ),
+    Flag(
         "max-concurrent-proposals",
         "10000",
         "Limits",
@@ -119,6 +125,7 @@ FLAGS = (
         "Limits",
         "Bytes of requests that arrive, and as many of writes that wait, and of answers not read; beyond it: 503.",
     ),
+    Flag("max-log-bytes", "1073741824", "Limits", "Bytes of log to gather while no snapshot succeeds; beyond it: 503."),
     Flag("cert-file", "", "Security", "Certificate for clients (PEM, with its intermediates), for https client URLs."),
     Flag("key-file", "", "Security", "Private key of --cert-file (PEM)."),
     Flag(

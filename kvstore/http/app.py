@@ -16,10 +16,12 @@ from kvstore.http.connection import Connection, Exchange, Reply, WatchReply
 from kvstore.http.express import Express
 from kvstore.http.guard import BUSY
 from kvstore.http.lane import Lane
+from kvstore.http.listing_reply import ListingReply
 from kvstore.http.load import Load, Refusal
 from kvstore.http.reply import CORS_ANY, Answer, Manner, compose, cors_lines, refusal
 from kvstore.http.routes import Routes
 from kvstore.http.target import BadTarget
+from kvstore.http.v2.long_listings import LongListing
 from kvstore.http.v2.watches import Watch
 from kvstore.http.whitelist import Whitelist
 from kvstore.limits import Limits
@@ -139,7 +141,7 @@ class Http:
                 watch.review(self._auth)
         self._lane.review(self._auth)
 
-    async def serve_request(self, exchange: Exchange) -> Reply | WatchReply:
+    async def serve_request(self, exchange: Exchange) -> Reply | WatchReply | ListingReply:
         """One request, whatever its route. Called by aiohttp."""
         if not exchange.is_http1:
             return Reply(refusal(400), keep_alive=False)
@@ -161,6 +163,8 @@ class Http:
             answer = BUSY
         if isinstance(answer, Watch):
             return WatchReply(answer, exchange.manner(self._cors_lines(exchange)))
+        if isinstance(answer, LongListing):
+            return ListingReply(answer, exchange.manner(self._cors_lines(exchange)))
         return self._reply(exchange, answer)
 
     def _reply(self, exchange: Exchange, answer: Answer, keep_alive: bool = True) -> Reply:

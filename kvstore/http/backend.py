@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from kvstore.auth import Auth
+from kvstore.compaction import SnapshotStatus
 from kvstore.membership import Membership
 from kvstore.passwords import Passwords
 from kvstore.proposals import Done, TooManyRequests, Unavailable
@@ -48,6 +49,7 @@ class Numbers(NamedTuple):
     commit_seconds: Histogram  # of the log: a whole batch
     save_seconds: Histogram  # of a snapshot
     expiries: Mapping[str, Iterable[Expiry]] = MappingProxyType({})  # of what TLS goes by, by side
+    snapshots: SnapshotStatus = SnapshotStatus()
 
 
 class Backend(Protocol):

@@ -33,6 +33,7 @@ from kvstore.http.reply import (
 )
 from kvstore.http.request import BodyError
 from kvstore.http.v2.form import TOO_LARGE
+from kvstore.http.v2.long_listings import LongListing
 from kvstore.http.v2.watches import Watch
 
 log = logging.getLogger(__name__)
@@ -373,7 +374,7 @@ class WatchReply:
 class Connection(web.RequestHandler):
     """aiohttp's protocol with the pieces above."""
 
-    __slots__ = ("_half_closed", "_wire", "load", "wants_body", "watch")
+    __slots__ = ("_half_closed", "_wire", "listing", "load", "wants_body", "watch")
 
     def __init__(self, server: web.Server, loop: asyncio.AbstractEventLoop, load: Load) -> None:
         super().__init__(
@@ -386,6 +387,7 @@ class Connection(web.RequestHandler):
         self.load = load
         self._wire: asyncio.Transport | None = None  # `transport` is forgotten as it begins to close
         self.watch: Watch | None = None
+        self.listing: LongListing | None = None
         self.wants_body = False  # a request waits for the rest of its body
         self._half_closed = False
         self._parser = cast(Any, Parser(self._fresh_parser, load))
@@ -497,6 +499,8 @@ class Connection(web.RequestHandler):
         self.load.resumed(self)
         if self.watch is not None:
             self.watch.flush()
+        elif self.listing is not None:
+            self.listing.flush()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp says None, asyncio also takes True
         """The client sends no more. A request that arrived whole is still answered, as etcd does; a watch ends."""

@@ -27,9 +27,10 @@ from kvstore.http.heads import LINE
 from kvstore.http.intake import NOT_NOW
 from kvstore.http.lane import EXPRESS_BYTES, Lane
 from kvstore.http.load import drop
-from kvstore.http.reply import LAST_CHUNK, Answer, chunk, compose, compose_stream_head, refusal
+from kvstore.http.reply import LAST_CHUNK, Answer, chunk, compose, compose_stream_head, last_part, part, refusal
 from kvstore.http.sockets import send_now
 from kvstore.http.v2.keys import answer_failure, answer_of, list_or_read, operation_of, watch
+from kvstore.http.v2.long_listings import LongListing
 from kvstore.http.v2.parameters import PREFIX, KeyRequest, parse_key_request
 from kvstore.http.v2.watches import Watch
 from kvstore.limits import Limits
@@ -64,6 +65,7 @@ class Express:
         "_is_half_closed",
         "_is_serving",
         "_lane",
+        "_listing",
         "_quiet_since",
         "_request",
         "_rest",
@@ -82,6 +84,7 @@ class Express:
         self._asked: KeyRequest | None = None  # the request that waits for its outcome, or that a watch answers
         self._request = b""  # ... as it came, in case that it must be asked again
         self._watch: Watch | None = None  # the one that is served
+        self._listing: LongListing | None = None  # the one that is served, or waits for its turn
         self._is_serving = False  # `_serve` is on the stack
         self._is_due = False  # there is more to serve, in a turn that is yet to come
         self._is_blocked = False  # the client does not read its answers
@@ -108,6 +111,9 @@ class Express:
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
+        if self._listing is not None:
+            self._listing.cancel()
+            self._listing = None
 
     def data_received(self, octets: bytes) -> None:
         if self._is_ending:
@@ -162,6 +168,8 @@ class Express:
         self._lane.load.resumed(self)
         if self._watch is not None:
             self._watch.flush()
+        elif self._listing is not None:
+            self._listing.flush()
         else:
             self._serve()
 
@@ -287,7 +295,7 @@ class Express:
         elif asked.wait:
             self._begin_watch(asked, written)
         else:
-            self._look(asked)
+            self._look(asked, request)
 
     def _wait_for_more(self, length: int) -> bool:
         if length > EXPRESS_BYTES:
@@ -295,16 +303,19 @@ class Express:
         self._lane.unfinished.add(self)
         return False
 
-    def _look(self, asked: KeyRequest) -> None:
+    def _look(self, asked: KeyRequest, request: bytes) -> None:
         lane = self._lane
         try:
             if lane.is_closing or self._is_half_closed:
-                answer: Answer | bytes = list_or_read(asked, lane.backend, lane.load, lane.listings)
+                answer: Answer | LongListing | bytes = list_or_read(asked, lane.backend, lane.load, lane.listings)
             else:
                 answer = lane.look(asked)
         except (StoreError, TooManyRequests) as error:
             answer = answer_failure(error, lane.backend)
-        self._write(answer)
+        if isinstance(answer, LongListing):
+            self._begin_listing(answer, asked, request)
+        else:
+            self._write(answer)
 
     def _settled(self, outcome: Outcome | None) -> None:
         self._lane.settled(self, outcome)
@@ -323,18 +334,21 @@ class Express:
                 self._write(lane.answer(outcome, asked))
         elif isinstance(outcome, AuthChanged) or (outcome is None and lane.backend.auth.enabled):
             # Auth was switched on meanwhile, so it was not done: it is asked again where permission is looked for.
-            self._rest, self._at = request + self._rest, 0
-            if self._is_blocked:
-                self.abort()
-            else:
-                self.leave()
+            self._ask_again(request)
         elif outcome is None:
-            self._look(asked)
+            self._look(asked, request)
         else:
             assert isinstance(outcome, StoreError | Unavailable), outcome
             self._write(answer_failure(outcome, lane.backend))
         if self._rest or self._is_half_closed:
             self._serve()
+
+    def _ask_again(self, request: bytes) -> None:
+        self._rest, self._at = request + self._rest, 0
+        if self._is_blocked:
+            self.abort()
+        else:
+            self.leave()
 
     def _write(self, answer: Answer | bytes) -> None:
         """Bytes are a whole answer after which the connection lives on."""
@@ -367,7 +381,7 @@ class Express:
         log.error("a request failed", exc_info=bug)
         if self._transport is None:
             return
-        if self._watch is not None:
+        if self._watch is not None or self._listing is not None:
             self.abort()  # in the middle of a body nothing can be said
         else:
             self.write(refusal(500))
@@ -414,14 +428,37 @@ class Express:
         """Users or roles have changed."""
         if self._watch is not None:
             self._watch.review(auth)
+        elif self._listing is not None and auth.enabled and not self._listing.has_begun:
+            self._listing.cancel()  # it is asked again where permission is looked for
+            self._listing = self._asked = None
+            self._ask_again(self._request)
 
     def go_on(self) -> None:
-        """The watch has ended: what came meanwhile is served."""
+        """The watch, or the listing, has ended: what came meanwhile is served."""
         self._asked = None
+        self._request = b""
         if self._lane.is_closing:
             self._close()
         elif self._rest or self._is_half_closed:
             self._serve()
+
+    # --- a long listing -------------------------------------------------------------------------------------------
+
+    def _begin_listing(self, listing: LongListing, asked: KeyRequest, request: bytes) -> None:
+        self._asked, self._request, self._listing = asked, request, listing
+        self.stop_intake()  # what is sent piece by piece gathers in the transport
+        listing.attach(ListingSink(self))
+
+    def begin_body(self, head: bytes) -> None:
+        lane = self._lane
+        self.write(compose_stream_head(head, lane.last if lane.is_closing else lane.usual))
+
+    def end_listing(self, answer: Answer | None) -> None:
+        """With `answer`, if it was none after all."""
+        self._listing = None
+        if answer is not None:
+            self._write(answer)
+        self._lane.ended(self)
 
     # --- the end --------------------------------------------------------------------------------------------------
 
@@ -482,3 +519,32 @@ class Express:
         if self._transport is not None:
             self.stop_intake()
             drop(self._transport)
+
+
+class ListingSink:
+    """Where a long listing writes to (long_listings.Sink): a connection of the express lane."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: Express) -> None:
+        self._connection = connection
+
+    @property
+    def is_stalled(self) -> bool:
+        return self._connection.is_stalled
+
+    def begin(self, head: bytes) -> None:
+        self._connection.begin_body(head)
+
+    def send(self, piece: bytes) -> None:
+        self._connection.write(part(piece))
+
+    def end(self, last: bytes) -> None:
+        self._connection.write(last_part(last))
+        self._connection.end_listing(None)
+
+    def answer(self, answer: Answer) -> None:
+        self._connection.end_listing(answer)
+
+    def abort(self) -> None:
+        self._connection.abort()

@@ -23,6 +23,7 @@ from kvstore.http.shortcut import Query, compose_event, compose_view, is_compile
 from kvstore.http.v2.answers import SUCCESS_HEAD, answer_view
 from kvstore.http.v2.keys import answer_of, head_now, list_or_read
 from kvstore.http.v2.listings import Listings
+from kvstore.http.v2.long_listings import LongListing
 from kvstore.http.v2.parameters import KeyRequest
 from kvstore.http.vigil import Vigil
 from kvstore.proposals import Outcome
@@ -112,7 +113,7 @@ class Lane:
                 return answer
         return answer_of(event, asked, backend)
 
-    def look(self, asked: KeyRequest) -> Answer | bytes:
+    def look(self, asked: KeyRequest) -> Answer | LongListing | bytes:
         """Raises as `list_or_read` does. Bytes as in `answer`."""
         backend = self.backend
         store = backend.store

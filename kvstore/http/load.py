@@ -11,6 +11,7 @@ import socket
 import struct
 from typing import NamedTuple, Protocol, cast
 
+from kvstore.http.slices import Slices
 from kvstore.limits import Limits
 
 #: By how much the system is later than we are to end a connection: unlike us, it does not tell the client.
@@ -62,6 +63,7 @@ class Load:
         self._stalled: dict[Client, _Stall] = {}  # the oldest first
         self.unread_bytes = 0  # of answers, as of when their clients stalled
         self._loop = asyncio.get_running_loop()
+        self.long_answers = Slices(limits, self._loop)
 
     @property
     def is_full(self) -> bool:

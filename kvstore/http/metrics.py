@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from kvstore.compaction import SnapshotStatus
 from kvstore.http.backend import Backend, Numbers
 from kvstore.http.reply import Answer
 from kvstore.http.request import Request
@@ -51,6 +52,7 @@ class MemberCollector(Collector):
         numbers = self._backend.numbers()
         yield from _server(numbers)
         yield from _disk(numbers)
+        yield from _snapshots(numbers.snapshots)
         yield from self._network(numbers)
         yield from self._store()
         yield from _certificates(numbers)
@@ -132,6 +134,21 @@ def _disk(numbers: Numbers) -> Iterator[Metric]:
     )
     yield _histogram(
         "etcd_debugging_snap_save_total_duration_seconds", "One snapshot made durable.", numbers.save_seconds
+    )
+
+
+def _snapshots(status: SnapshotStatus) -> Iterator[Metric]:
+    yield _counter("kvstored_snapshot_failures", "Snapshots that could not be saved.", status.failures)
+    yield GaugeMetricFamily(
+        "kvstored_snapshot_last_success_timestamp_seconds",
+        "When a snapshot was last saved, since the epoch; 0: not since the start.",
+        value=status.last / 1e9,
+    )
+    yield _gauge("kvstored_log_bytes_since_snapshot", "Bytes of log since the last snapshot.", status.log_bytes)
+    yield _gauge(
+        "kvstored_refuses_writes",
+        "1 while writes are refused because no snapshot succeeds.",
+        int(status.refusing != ""),
     )
 
 

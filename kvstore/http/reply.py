@@ -163,6 +163,15 @@ def last_piece(piece: bytes) -> bytes:
 LAST_CHUNK = b"0\r\n\r\n"
 
 
+def part(piece: bytes) -> bytes:
+    """As `chunk`, for a piece that one client alone gets; nothing for none, since that would be the last chunk."""
+    return b"%x\r\n%s\r\n" % (len(piece), piece) if piece else b""
+
+
+def last_part(piece: bytes) -> bytes:
+    return part(piece) + LAST_CHUNK
+
+
 def refusal(status: int, text: bytes = b"", head: bytes = b"") -> bytes:
     """Go's own answer to a request that it cannot parse: no Date, no CORS; the connection closes after it."""
     line = b"%d %s" % (status, text or REASONS[status])

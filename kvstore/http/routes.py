@@ -6,6 +6,7 @@ Knows the table's handlers by name only; they know nothing of it.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeAlias
 
@@ -18,13 +19,12 @@ from kvstore.http.reply import JSON, TEXT, TEXT_ERROR, Answer
 from kvstore.http.request import Request
 from kvstore.http.target import Target, is_clean, parse_target, redirect
 from kvstore.http.v2.auth import INVALID_PATH, ROLES, USERS, AuthApi
-from kvstore.http.v2.keys import serve_keys
+from kvstore.http.v2.keys import KeyAnswer, serve_keys
 from kvstore.http.v2.members import MEMBERS, MembersApi
 from kvstore.http.v2.stats import StatsApi
-from kvstore.http.v2.watches import Watch
 from kvstore.version import ETCD_CLUSTER_VERSION, ETCD_SERVER_VERSION
 
-Handler: TypeAlias = Callable[[Request], Awaitable[Answer | Watch]]
+Handler: TypeAlias = Callable[[Request], Awaitable[KeyAnswer]]
 
 HEALTH_SECONDS = 1.0  # etcd's limit for its own probe
 
@@ -72,7 +72,7 @@ class Routes:
         stats = StatsApi(backend)
         debug = DebugApi(backend, load.limits.request_bytes)
 
-        async def keys(request: Request) -> Answer | Watch:
+        async def keys(request: Request) -> KeyAnswer:
             return await serve_keys(request, backend, guard, load)
 
         async def version(request: Request) -> Answer:
@@ -140,12 +140,25 @@ class Routes:
 
 
 async def probe(backend: Backend) -> Answer:
-    """/health: whether this member can reach a quorum, by a linearizable read of nothing."""
+    """/health: whether this member can reach a quorum, by a linearizable read of nothing, and accepts writes.
+
+    With a reason where snapshots fail, also while writes are still accepted.
+    """
     if backend.has_leader:
         try:
             async with asyncio.timeout(HEALTH_SECONDS):
                 await backend.read_barrier()
         except (TimeoutError, Unavailable):
             return _UNHEALTHY
+        snapshots = backend.numbers().snapshots
+        if snapshots.refusing:
+            return Answer(503, TEXT_ERROR, _health("false", f"writes are refused: {snapshots.refusing}") + b"\n")
+        if snapshots.failing:
+            return Answer(200, TEXT, _health("true", f"snapshots fail: {snapshots.failing}"))
         return _HEALTHY
     return _UNHEALTHY
+
+
+def _health(healthy: str, reason: str) -> bytes:
+    """As etcd 3.5 writes it; 3.4 has no reason."""
+    return json.dumps({"health": healthy, "reason": reason}, separators=(",", ":")).encode()

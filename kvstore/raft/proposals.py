@@ -99,6 +99,8 @@ def handle_propose_request(state: State, message: ProposeRequest) -> None:
         return
     kind = EntryKind(message.kind)
     reason = _why_not(state, kind, message.payloads)
+    if reason is None and state.refuses_commands and kind is EntryKind.COMMAND:
+        reason = Refusal.WRITES_REFUSED
     if reason is None:
         _append(state, kind, message.payloads)
     else:

@@ -57,6 +57,7 @@ class State:
         "random",
         "reads",
         "refusals",
+        "refuses_commands",
         "retires_at",
         "role",
         "round",
@@ -134,6 +135,7 @@ class State:
         self.pending_change = 0  # no change may be proposed before this index is applied
         self.retires_at = 0  # a leader without a vote: once this is applied, its successors know all they must
         self.proposals_seen: dict[tuple[int, int], int] = {}  # (sender, session): the last sequence taken
+        self.refuses_commands = False  # forwarded ones; the driver refuses its own before they come here
         self.transferee = NO_MEMBER
         self.transfer_elapsed = 0
         self.waiting_reads: list[tuple[int, int]] = []  # (member, context), for the next round

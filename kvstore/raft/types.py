@@ -284,3 +284,4 @@ class Refusal(IntEnum):
     TAIL_FULL = 4  # the uncommitted tail is at its limit
     CHANGE_PENDING = 5  # a configuration change is still under way
     UNKNOWN = 6  # the leader does not know what this is: it runs an earlier version
+    WRITES_REFUSED = 7  # the leader's driver accepts no commands now

@@ -33,7 +33,6 @@ _new = tuple.__new__  # a NamedTuple made this way costs a third
 HEADER_BYTES = 16
 ALIGNMENT = 8
 SECTOR = 512  # the unit that a disk writes whole or not at all
-MAX_PAYLOAD = (1 << 32) - 1
 
 _HEAD = struct.Struct("<IB3x")
 _CHAIN = struct.Struct("<I")

@@ -63,11 +63,12 @@ class SnapshotWriter:
         self._bytes += len(chunk)
         self._put(_CHUNK.pack(len(chunk), self._chain) + chunk)
 
-    def finish(self) -> None:
-        """Writes the end; the file is durable when this returns."""
+    def finish(self) -> int:
+        """Writes the end; the file is durable when this returns its size in bytes."""
         totals = _END.pack(self._chunks, self._bytes)
         self._put(_CHUNK.pack(0, self._chain) + totals + _CRC.pack(crc32(totals, self._chain)))
         self._file.datasync()
+        return self._offset
 
     def _put(self, block: bytes) -> None:
         self._file.pwrite(block, self._offset)

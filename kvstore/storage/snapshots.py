@@ -20,6 +20,9 @@ from kvstore.storage.layout import TEMPORARY, Identity
 from kvstore.storage.snapshot_file import SnapshotWriter, read_chunks, read_meta
 
 SUFFIX = ".snap"
+SPARE_BYTES = 256 << 20
+"""Of snapshots before the newest one, which serve only if that is damaged later. Each also holds on to the log from its
+own index on."""
 _NAME = re.compile(r"([0-9a-f]{16})-([0-9a-f]{16})\.snap")
 _T = TypeVar("_T")
 
@@ -68,8 +71,9 @@ class Snapshots:
         except OSError as error:
             raise DiskFailed(folder, "opening the snapshots", error) from error
 
-    def save(self, meta: SnapshotMeta, chunks: Iterable[bytes]) -> None:
-        """Writes a snapshot; durable on return. SnapshotFailed, with nothing left behind, if the disk refuses."""
+    def save(self, meta: SnapshotMeta, chunks: Iterable[bytes]) -> int:
+        """Writes a snapshot and returns its size in bytes; durable on return. With nothing left behind, SnapshotFailed
+        if the disk refuses, and SnapshotTooLarge."""
         path = self._path(meta)
         temporary = f"{path[: -len(SUFFIX)]}.saved{SUFFIX}{TEMPORARY}"
         try:
@@ -78,7 +82,7 @@ class Snapshots:
                 writer = SnapshotWriter(file, self._cluster_id, meta)
                 for chunk in chunks:
                     writer.add(chunk)
-                writer.finish()
+                size = writer.finish()
             finally:
                 file.close()
             self._publish(temporary, path)
@@ -88,6 +92,7 @@ class Snapshots:
         except BaseException:
             self._remove(temporary)
             raise
+        return size
 
     def newest(self) -> tuple[SnapshotMeta, str] | None:
         """The newest one that is whole, read from its first byte to its last, and its path; None if there is none.
@@ -135,8 +140,9 @@ class Snapshots:
         """Takes a file from another member in pieces. SnapshotFailed. One at a time for the same snapshot."""
         return Receiver(self, self._files, self._path(meta), meta, self._cluster_id)
 
-    def purge(self, keep: int, needed: Collection[int] = ()) -> int:
-        """Removes all but the `keep` newest readable ones (at least one) and those whose index is `needed`.
+    def purge(self, keep: int, needed: Collection[int] = (), spare_bytes: int = SPARE_BYTES) -> int:
+        """Removes all but the newest readable one, up to `keep` - 1 before it that together take at most `spare_bytes`,
+        and those whose index is `needed`.
 
         Returns the index of the oldest one that stays: the log must keep all entries behind it. 0 if there is none.
         DiskFailed.
@@ -146,7 +152,7 @@ class Snapshots:
             readable = [index for index, name in names if name not in self._unreadable]
             if not readable:
                 return 0
-            oldest = min([readable[-max(keep, 1) :][0], *(index for index in readable if index in needed)])
+            oldest = min([self._oldest_to_keep(keep, spare_bytes), *(index for index in readable if index in needed)])
             gone = [name for index, name in names if index < oldest]
             for name in gone:
                 self._files.unlink(f"{self._folder}/{name}")
@@ -155,6 +161,24 @@ class Snapshots:
         except OSError as error:
             raise DiskFailed(self._folder, "removing old snapshots", error) from error
         return oldest
+
+    def _oldest_to_keep(self, keep: int, spare_bytes: int) -> int:
+        """The index of it. The newest one may be large, and a folder of several times the state's size is too much."""
+        names = [entry for entry in snapshot_names(self._files, self._folder) if entry[1] not in self._unreadable]
+        oldest = names.pop()[0]
+        for index, name in reversed(names[-keep + 1 :] if keep > 1 else []):
+            spare_bytes -= self._file_size(name)
+            if spare_bytes < 0:
+                break
+            oldest = index
+        return oldest
+
+    def _file_size(self, name: str) -> int:
+        file = self._files.open(f"{self._folder}/{name}")
+        try:
+            return file.size()
+        finally:
+            file.close()
 
     def _path(self, meta: SnapshotMeta) -> str:
         return f"{self._folder}/{snapshot_name(meta)}"

@@ -31,12 +31,15 @@ from kvstore.statistics import DISK_BUCKETS, Histogram
 from kvstore.storage.errors import DiskFailed, StorageError
 from kvstore.storage.files import Files
 from kvstore.storage.layout import RECORDS_AT, SUFFIX, TEMPORARY, Identity, Point, SegmentName
-from kvstore.storage.records import MAX_PAYLOAD, NEXT_BYTES, Kind, pack_hard_state, pack_meta, pack_next
+from kvstore.storage.records import NEXT_BYTES, Kind, pack_hard_state, pack_meta, pack_next
 from kvstore.storage.replay import Recovered, Replayed, replay, restarts
 from kvstore.storage.segment import Batch, Segment, Staged, batch_bytes, rewrite
 from kvstore.storage.terms import Terms
 
 SEGMENT_BYTES = 64 << 20
+RECORD_BYTES = 4 << 20
+"""Of payloads in one record; a larger batch of several entries becomes several records, in one write all the same. So
+neither the writer's buffer nor a reader's copy is larger than that, or than the largest entry."""
 
 
 class WAL:
@@ -145,9 +148,10 @@ class WAL:
     def _batch(self, hard_state: HardState | None, entries: Sequence[Entry]) -> Batch:
         batch: Batch = []
         if entries:
-            payload = self._pack(entries)
-            assert len(payload) <= MAX_PAYLOAD, "a batch must stay under 4 GiB"
-            batch.append((Kind.ENTRIES, payload))
+            if sum([len(entry[3]) for entry in entries]) <= RECORD_BYTES:
+                batch.append((Kind.ENTRIES, self._pack(entries)))
+            else:
+                batch += [(Kind.ENTRIES, self._pack(few)) for few in _cut(entries)]
         # Last, for a crash may leave the first record alone: a commit must not speak of entries that are missing, or
         # that these should have replaced.
         if hard_state is not None:
@@ -259,6 +263,18 @@ class WAL:
         full.close()
         self._segment = following
         self._names.append(name)
+
+
+def _cut(entries: Sequence[Entry]) -> list[Sequence[Entry]]:
+    """Pieces of at most RECORD_BYTES of payload, or a single entry."""
+    pieces: list[Sequence[Entry]] = []
+    first = size = 0
+    for at, entry in enumerate(entries):
+        if at > first and size + len(entry.payload) > RECORD_BYTES:
+            pieces.append(entries[first:at])
+            first, size = at, 0
+        size += len(entry.payload)
+    return [*pieces, entries[first:]]
 
 
 def _repaired(files: Files, folder: str, found: Replayed) -> Segment:

@@ -102,6 +102,10 @@ class FrozenNodes:
     def __len__(self) -> int:
         return sum(map(len, self._parts))
 
+    def __getitem__(self, key: bytes) -> Node:
+        node = self._parts[crc32(key) & MASK][key]
+        return _unpacked(node) if type(node) is bytes else node  # type: ignore[return-value]
+
     def __iter__(self) -> Iterator[tuple[bytes, Node]]:
         for part in self._parts:
             for key, node in part.items():

@@ -27,10 +27,11 @@ def let_others_run() -> None:
 class Spread(Generic[V]):
     """What a dict can do, as far as it is needed here."""
 
-    __slots__ = ("_parts",)
+    __slots__ = ("_parts", "_shared")
 
     def __init__(self, items: Iterable[tuple[bytes, V]]) -> None:
         self._parts: list[dict[bytes, V]] = [{} for _ in range(PARTS)]
+        self._shared: bytearray | None = None  # 1: this part is another one's, too, and must be copied first
         for key, value in items:
             self._parts[crc32(key) & MASK][key] = value
 
@@ -54,13 +55,28 @@ class Spread(Generic[V]):
         return self._parts[crc32(key) & MASK].get(key)
 
     def __setitem__(self, key: bytes, value: V) -> None:
-        self._parts[crc32(key) & MASK][key] = value
+        self._own(key)[key] = value
 
     def __delitem__(self, key: bytes) -> None:
-        del self._parts[crc32(key) & MASK][key]
+        del self._own(key)[key]
 
     def pop(self, key: bytes, default: V) -> V:
-        return self._parts[crc32(key) & MASK].pop(key, default)
+        return self._own(key).pop(key, default)
+
+    def _own(self, key: bytes) -> dict[bytes, V]:
+        """The part that `key` belongs to, for a change."""
+        at = crc32(key) & MASK
+        if self._shared is not None and self._shared[at]:
+            self._parts[at] = self._parts[at].copy()
+            self._shared[at] = 0
+        return self._parts[at]
+
+    def fork(self) -> Spread[V]:
+        """One with the same items, which may change from now on; this one must not any more. No item is copied yet."""
+        other: Spread[V] = Spread.__new__(Spread)
+        other._parts = self._parts.copy()
+        other._shared = bytearray(b"\1" * PARTS)
+        return other
 
 
 #: One dict while they are few. Whoever adds to it asks `outgrown` afterwards, and puts `spread` of it in its place.
@@ -78,3 +94,8 @@ def outgrown(keys: Growing[V]) -> bool:
 
 def spread(keys: Growing[V]) -> Spread[V]:
     return Spread((key, keys[key]) for key in keys)
+
+
+def fork(keys: Growing[V]) -> Growing[V]:
+    """As Spread.fork."""
+    return keys.copy() if type(keys) is dict else keys.fork()  # type: ignore[union-attr]

@@ -35,6 +35,7 @@ from kvstore.store.events import (
     Event,
     NodeView,
 )
+from kvstore.store.frozen_tree import FrozenTree
 from kvstore.store.history import HISTORY_BYTES, History
 from kvstore.store.nodes import Node
 from kvstore.store.operations import (
@@ -52,6 +53,7 @@ from kvstore.store.tree import ROOT, Tree, view
 from kvstore.store.watchers import Watcher, Watchers
 
 HISTORY_LIMIT = 10_000  # events; etcd keeps 1000
+NO_LIMIT = 1 << 62
 
 _new = tuple.__new__  # a NamedTuple made this way costs half, and every write makes three
 
@@ -100,14 +102,26 @@ class Store:
 
         Raises KeyNotFound, NotADirectory. Unsorted children come in any order, as with etcd.
         """
+        found = self.get_within(key, recursive, sort, now, NO_LIMIT, NO_LIMIT)
+        assert found is not None
+        return found
+
+    def get_within(
+        self, key: bytes, recursive: bool, sort: bool, now: int, max_nodes: int, max_bytes: int
+    ) -> NodeView | None:
+        """As `get`; None for a listing that has more nodes, or keys and values of more bytes."""
         self.counts.got(recursive)
         node = self._tree.nodes.get(key)
         if node is None:
             self.counts.gets_failed += 1
             raise self._missing(key)
         if node[0] is None:
-            return self._tree.listing(key, recursive, sort, now)
+            return self._tree.listing(key, recursive, sort, now, max_nodes, max_bytes)
         return view(key, node, now)
+
+    def freeze_tree(self) -> FrozenTree:
+        """All nodes as they are now, for a long listing; to be released. Copies no node."""
+        return self._tree.freeze(self.index)
 
     def is_directory(self, key: bytes) -> bool:
         return key in self._tree.children

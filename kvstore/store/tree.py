@@ -10,8 +10,9 @@ from itertools import repeat
 
 from kvstore.store.deadlines import Deadlines, seconds_left
 from kvstore.store.events import NodeView
+from kvstore.store.frozen_tree import FrozenTree
 from kvstore.store.nodes import Node, Nodes
-from kvstore.store.spread import PARTS, Growing, growing, let_others_run, outgrown, spread
+from kvstore.store.spread import PARTS, Growing, fork, growing, let_others_run, outgrown, spread
 
 ROOT = b"/"
 _NO_CHILDREN: Growing[None] = {}
@@ -48,13 +49,16 @@ def _grown(members: dict[bytes, list[bytes]]) -> Iterator[tuple[bytes, Growing[N
 class Tree:
     """Every node's parent is there and is a directory; the root is always there."""
 
-    __slots__ = ("children", "deadlines", "nodes")
+    __slots__ = ("_frozen", "_frozen_trees", "_own", "children", "deadlines", "nodes")
 
     def __init__(self) -> None:
         self.nodes = Nodes()
         self.nodes.put(ROOT, (None, 0, 0, None))
         self.children: Growing[Growing[None]] = {ROOT: {}}  # full keys; an entry for each directory
         self.deadlines = Deadlines()  # holds exactly the nodes with an expiration
+        self._frozen_trees = 0  # that are used
+        self._frozen: FrozenTree | None = None  # the last of them
+        self._own: set[bytes] = set()  # directories that have a list of children of their own since then
 
     def nearest(self, key: bytes) -> bytes:
         """The deepest node that is a strict ancestor of `key`.
@@ -101,7 +105,7 @@ class Tree:
             self.deadlines.add(key, node[3])
 
     def _add_child(self, parent: bytes, key: bytes) -> None:
-        siblings = self.children[parent]
+        siblings = self.children[parent] if not self._frozen_trees else self._own_children(parent)
         siblings[key] = None
         if outgrown(siblings):
             self.children[parent] = spread(siblings)
@@ -139,7 +143,9 @@ class Tree:
 
     def remove(self, key: bytes) -> list[bytes]:
         """Take a node out with all that is in it; the removed keys, children after their parents."""
-        del self.children[parent_of(key)][key]
+        parent = parent_of(key)
+        siblings = self.children[parent] if not self._frozen_trees else self._own_children(parent)
+        del siblings[key]
         removed = [key]
         for gone in removed:  # grows while it is walked: no recursion, however deep the tree
             expiration = self.nodes.pop(gone)[3]
@@ -148,13 +154,52 @@ class Tree:
             removed.extend(self.children.pop(gone, _NO_CHILDREN))
         return removed
 
-    def listing(self, key: bytes, recursive: bool, sort: bool, now: int) -> NodeView:
-        """The directory `key` with its children, or its whole subtree, without hidden nodes (API.md 3)."""
+    # --- what readers get ---------------------------------------------------------------------------------------
+
+    def freeze(self, index: int) -> FrozenTree:
+        """The tree as it is now, at `index` of the store; used until it is released. Copies no node."""
+        frozen = self._frozen
+        if frozen is None or frozen.index != index:
+            frozen = self._frozen = FrozenTree(index, self.nodes.freeze(), self.children, self._released)
+            self.children = fork(self.children)
+            self._own = set()
+        if not frozen.is_used:
+            self._frozen_trees += 1
+        frozen.use()
+        return frozen
+
+    def _released(self) -> None:
+        self._frozen_trees -= 1
+        if not self._frozen_trees:
+            self._frozen = None
+            self._own = set()
+
+    def _own_children(self, directory: bytes) -> Growing[None]:
+        """For a change: what a frozen tree has of them stays as it is."""
+        children = self.children[directory]
+        if directory not in self._own:
+            children = fork(children)
+            self.children[directory] = children
+            self._own.add(directory)
+        return children
+
+    def listing(
+        self, key: bytes, recursive: bool, sort: bool, now: int, max_nodes: int, max_bytes: int
+    ) -> NodeView | None:
+        """The directory `key` with its children, or its whole subtree, without hidden nodes (API.md 3).
+
+        None where it has more than `max_nodes`, hidden ones among them, or keys and values of more than `max_bytes`;
+        to find that out costs no more than these.
+        """
         directories = [key]
         members: list[list[bytes]] = []
         for directory in directories:  # grows while it is walked
             start = len(directory) + 1 if directory != ROOT else 1
-            visible = [child for child in self.children[directory] if not child.startswith(b"_", start)]
+            children = self.children[directory]
+            max_nodes -= len(children)
+            if max_nodes < 0:
+                return None
+            visible = [child for child in children if not child.startswith(b"_", start)]
             if sort:
                 visible.sort()
             members.append(visible)
@@ -162,8 +207,21 @@ class Tree:
                 directories += [child for child in visible if child in self.children]
         nodes = self.nodes
         done: dict[bytes, NodeView] = {}
-        while directories:  # from the deepest up, so that the views of children are there
+        while True:  # from the deepest up, so that the views of children are there
             directory = directories.pop()
-            shown = tuple([done.pop(c) if c in done else view(c, nodes[c], now) for c in members.pop()])
-            top = done[directory] = view(directory, nodes[directory], now, shown)
-        return top
+            shown: list[NodeView] = []
+            for child in members.pop():
+                max_bytes -= len(child)
+                if child in done:
+                    shown.append(done.pop(child))
+                else:
+                    node = nodes[child]
+                    if value := node[0]:
+                        max_bytes -= len(value)
+                    shown.append(view(child, node, now))
+            if max_bytes < 0:
+                return None
+            top = view(directory, nodes[directory], now, tuple(shown))
+            if not directories:
+                return top
+            done[directory] = top

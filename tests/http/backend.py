@@ -10,6 +10,7 @@ from typing import Any
 
 from kvstore.apply import REFUSALS, Applied, StateMachine
 from kvstore.auth import Auth
+from kvstore.compaction import SnapshotStatus
 from kvstore.http.backend import Numbers, TooManyRequests, Unavailable
 from kvstore.http.guard import forget_changed
 from kvstore.membership import Member, Membership, MembershipError
@@ -49,6 +50,7 @@ class LocalBackend:
         self.has_quorum = True
         self.is_stuck = False
         self.too_many = False
+        self.snapshots = SnapshotStatus()
         self.barriers = 0
         self.called = asyncio.Event()  # set by the first execute
         self.pending: list[asyncio.Future[Any]] = []
@@ -92,6 +94,7 @@ class LocalBackend:
         return Numbers(
             *("n1", self.member, role, self.started, self.raft_term, self.leader, self.leader, since, 1),
             *(index, index, len(self.pending), 0, self.traffic, unused, unused, unused),
+            snapshots=self.snapshots,
         )
 
     def propose_change(self, change: MembershipChange) -> asyncio.Future[Any]:

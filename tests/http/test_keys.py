@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from kvstore.compaction import SnapshotStatus
 from kvstore.http import routes
 from kvstore.http.app import Settings
 from kvstore.http.v2.keys import operation_of
@@ -69,6 +72,21 @@ async def test_quorum_reads_wait_for_the_barrier_and_others_do_not(client: RawCl
     assert (await client.ask(request("GET /v2/keys/a"))).status == 200
     assert (await client.ask(request("HEAD /v2/keys/a?quorum=true"))).status == 200
     assert backend.barriers == 3
+
+
+async def test_health_says_that_snapshots_fail_and_when_writes_are_refused(
+    client: RawClient, backend: LocalBackend
+) -> None:
+    backend.snapshots = SnapshotStatus(failures=2, failing='no "space"')
+    response = await client.ask(request("GET /health"))
+    assert response.status == 200
+    assert json.loads(response.body) == {"health": "true", "reason": 'snapshots fail: no "space"'}
+    backend.snapshots = backend.snapshots._replace(refusing="too much log")
+    response = await client.ask(request("GET /health"))
+    assert response.status == 503
+    assert json.loads(response.body) == {"health": "false", "reason": "writes are refused: too much log"}
+    backend.snapshots = SnapshotStatus()
+    assert (await client.ask(request("GET /health"))).body == b'{"health":"true"}'
 
 
 async def test_health(client: RawClient, backend: LocalBackend, monkeypatch: pytest.MonkeyPatch) -> None:

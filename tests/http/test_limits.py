@@ -337,7 +337,7 @@ class TestUnreadBytes:
         backend.apply(Set(b"/big", BIG, False, None, False))
         slow, quick = await connect(), await connect()
         pause(slow)
-        slow.send(request("GET /v2/keys/?recursive=true"))
+        slow.send(request("GET /v2/keys/big"))
         for lines in ((), ("X-Odd: 1",)):
             async with asyncio.timeout(DEADLINE):
                 while (response := await quick.ask(request("GET /v2/keys/none", *lines))).status != 503:

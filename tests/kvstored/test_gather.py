@@ -66,10 +66,11 @@ def test_an_empty_variable_is_none() -> None:
 
 
 def test_every_setting_can_be_given() -> None:
+    limits = {flag: number for number, flag in enumerate(LIMIT_FLAGS, 100)} | {"max-log-bytes": 10_000}
     found = settings(
         *("--name=n1", "--data-dir=d", "--wal-dir=w", "--snapshot-count=7", "--heartbeat-interval=10"),
         *("--election-timeout=60", "--max-snapshots=0", "--max-wals=3", "--cors=http://a.b, https://c:8"),
-        *(f"--{name}={number}" for number, name in enumerate(LIMIT_FLAGS, 100)),
+        *(f"--{name}={number}" for name, number in limits.items()),
         *("--event-history=11", "--event-history-bytes=12"),
         *("--log-level=warn", "--log-format=json"),
         *("--listen-peer-urls=http://127.0.0.1:1,http://[::1]:2", "--initial-advertise-peer-urls=http://a:1"),
@@ -87,7 +88,7 @@ def test_every_setting_can_be_given() -> None:
         max_snapshots=0,
         max_wals=3,
         cors=("http://a.b", "https://c:8"),
-        limits=Limits(**{field: number for number, field in enumerate(LIMIT_FLAGS.values(), 100)}),
+        limits=Limits(**{LIMIT_FLAGS[name]: number for name, number in limits.items()}),
         event_history=11,
         event_history_bytes=12,
         strict_reconfig_check=False,

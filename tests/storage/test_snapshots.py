@@ -24,7 +24,7 @@ from kvstore.storage.errors import (
 )
 from kvstore.storage.files import File
 from kvstore.storage.snapshot_file import SYNC_EVERY, read_chunks, read_meta
-from kvstore.storage.snapshots import Snapshots, snapshot_name
+from kvstore.storage.snapshots import Snapshots, snapshot_name, snapshot_names
 from tests.sim.disk import SimCrash, SimFiles
 from tests.storage.logs import IDENTITY, mark
 
@@ -303,3 +303,12 @@ def test_a_disk_that_cannot_be_read_is_no_missing_snapshot() -> None:
     files.fail("make_folder")
     with pytest.raises(DiskFailed):
         Snapshots(files, "/other", IDENTITY)
+
+
+@pytest.mark.parametrize(("spare_bytes", "kept"), [(0, [5]), (2_000, [5]), (2_200, [4, 5]), (1 << 20, [2, 3, 4, 5])])
+def test_older_snapshots_stay_within_their_number_and_their_bytes(spare_bytes: int, kept: list[int]) -> None:
+    files, snapshots = new()
+    for index in range(1, 6):
+        snapshots.save(mark(index), [bytes(2_000)])
+    assert snapshots.purge(4, spare_bytes=spare_bytes) == kept[0]
+    assert [index for index, _ in snapshot_names(files, FOLDER)] == kept

@@ -7,7 +7,11 @@ import errno
 import pytest
 
 from kvstore.raft.types import HardState, SnapshotMeta
+from kvstore.storage import wal as wal_module
 from kvstore.storage.errors import DamagedWAL, DiskFailed, EmptyWAL, StorageError
+from kvstore.storage.layout import SegmentName
+from kvstore.storage.records import Kind
+from kvstore.storage.scan import scan
 from kvstore.storage.wal import WAL
 from tests.storage.logs import FOLDER, IDENTITY, entries, last_segment, mark, new_log, reopen
 
@@ -115,6 +119,22 @@ def test_a_batch_larger_than_a_segment_gets_a_segment_of_its_size() -> None:
     wal.append(None, entries(4, 1))
     _, recovered = reopen(files)
     assert recovered.entries == entries(1, 3, size=50_000) + entries(4, 1)
+
+
+def test_a_large_batch_is_several_records_in_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wal_module, "RECORD_BYTES", 1_000)
+    files, wal = new_log(segment_bytes=1 << 20)
+    batch = [*entries(1, 9, size=200), *entries(10, 1, size=5_000), *entries(11, 3, size=10)]
+    before = files.steps
+    wal.append(HardState(1, 0, 0), batch)
+    assert files.steps == before + 4, "the records, zeros ahead of them, the watermark, one fdatasync"
+    _, recovered = reopen(files, segment_bytes=1 << 20)
+    assert recovered.entries == batch
+    records = scan(files, FOLDER, SegmentName(1, 1)).records
+    lengths = sorted(len(record.payload) for record in records if record.kind == Kind.ENTRIES)
+    assert len(lengths) > 3
+    assert lengths[-2] < 1_200, "and the one entry that is larger stands alone"
+    assert lengths[-1] > 5_000
 
 
 def test_purge_takes_only_segments_that_nothing_needs() -> None:

@@ -50,7 +50,7 @@ def format_time(nanoseconds: int) -> bytes:
     return text.encode() + b"Z"
 
 
-def _opening(view: NodeView) -> bytes:
+def opening_of(view: NodeView) -> bytes:
     """The fields before `nodes`, each with a comma behind it, without the brace."""
     key, value, is_dir, _, _, expiration, ttl, _ = view
     fields = b"" if key == b"/" else b'"key":"%s",' % quote(key)
@@ -65,7 +65,7 @@ def _opening(view: NodeView) -> bytes:
     return fields
 
 
-def _closing(view: NodeView) -> bytes:
+def closing_of(view: NodeView) -> bytes:
     return b'"modifiedIndex":%d,"createdIndex":%d' % (view.modified, view.created) if view.created else b""
 
 
@@ -79,19 +79,19 @@ def encode_node(view: NodeView) -> bytes:
                 view.modified,
                 view.created,
             )
-        return b"{%s}" % (_opening(view) + _closing(view)).rstrip(b",")
-    pieces: list[bytes] = [b"{", _opening(view), b'"nodes":[']
+        return b"{%s}" % (opening_of(view) + closing_of(view)).rstrip(b",")
+    pieces: list[bytes] = [b"{", opening_of(view), b'"nodes":[']
     open_views: list[tuple[NodeView, Iterator[NodeView]]] = [(view, iter(view.nodes))]
     while open_views:
         parent, children = open_views[-1]
         child = next(children, None)
         if child is None:
             open_views.pop()
-            closing = _closing(parent)
+            closing = closing_of(parent)
             pieces[-1] = pieces[-1].removesuffix(b",")
             pieces.append(b"],%s}," % closing if closing else b"]},")
         elif child.nodes:
-            pieces += (b"{", _opening(child), b'"nodes":[')
+            pieces += (b"{", opening_of(child), b'"nodes":[')
             open_views.append((child, iter(child.nodes)))
         else:
             pieces.append(encode_node(child) + b",")

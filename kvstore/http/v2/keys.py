@@ -6,6 +6,9 @@ callbacks; `serve_keys` puts them together for one that awaits.
 
 from __future__ import annotations
 
+from functools import partial
+from typing import TypeAlias
+
 from kvstore.auth import AuthChanged
 from kvstore.http.backend import Backend, TooManyRequests, Unavailable
 from kvstore.http.errors import INVALID_FORM, UNAUTHORIZED, ApiError, api_error
@@ -15,6 +18,7 @@ from kvstore.http.reply import Answer
 from kvstore.http.request import BodyError, Request
 from kvstore.http.v2.answers import answer_error, answer_event, answer_view, success_head
 from kvstore.http.v2.listings import Listings
+from kvstore.http.v2.long_listings import SHORT_BYTES, SHORT_NODES, LongListing
 from kvstore.http.v2.parameters import KeyRequest, key_of, parse_key_request, wants_body
 from kvstore.http.v2.watches import Watch
 from kvstore.passwords import TooManyChecks
@@ -30,6 +34,8 @@ from kvstore.store.operations import (
     Set,
     Update,
 )
+
+KeyAnswer: TypeAlias = Answer | Watch | LongListing
 
 _new = tuple.__new__  # a NamedTuple made this way costs half
 
@@ -71,27 +77,61 @@ def answer_failure(error: ApiError | StoreError | Unavailable, backend: Backend)
     return answer_error(error, backend.cluster_id)
 
 
-def read(request: KeyRequest, backend: Backend, load: Load, permit: Permit | None = None) -> Answer:
-    """GET or HEAD from this member's own state. Raises StoreError, TooManyRequests where clients leave too much of
-    their answers unread, and Denied for a file in a directory's place."""
+def read(
+    request: KeyRequest, backend: Backend, load: Load, permit: Permit | None = None, listings: Listings | None = None
+) -> Answer | LongListing:
+    """GET or HEAD from this member's own state; `listings` may keep the body of a long listing.
+
+    Raises StoreError, TooManyRequests where clients leave too much of their answers unread, and Denied for a file in a
+    directory's place.
+    """
     if not load.may_answer:
         raise TooManyRequests
     store = backend.store
-    view = store.get(request.key, request.recursive, request.sorted, backend.now())
+    view = store.get_within(request.key, request.recursive, request.sorted, backend.now(), SHORT_NODES, SHORT_BYTES)
+    if view is None:
+        if request.method == "HEAD":
+            return Answer(200, head_now(backend, store.index), b"")
+        otherwise = partial(_instead_of_listing, request, backend, load, permit)
+        return LongListing(request, backend, load.long_answers, partial(head_now, backend), otherwise, listings)
     if permit is not None and not permit.scope == Scope.ALL and not view.is_dir:
         raise Denied
     return answer_view(view, head_now(backend, store.index))
 
 
-def list_or_read(request: KeyRequest, backend: Backend, load: Load, listings: Listings) -> Answer:
+def _instead_of_listing(
+    request: KeyRequest, backend: Backend, load: Load, permit: Permit | None, is_late: bool
+) -> Answer | None:
+    """The answer to a request for a long listing, if something else than that has become right while it waited."""
+    if is_late:
+        return answer_failure(TooManyRequests("too many long listings"), backend)
+    if permit is not None and not permit.holds(backend.auth):
+        return _denied(backend)
+    if backend.store.is_directory(request.key):
+        return None
+    try:
+        answer = read(request, backend, load, permit)
+    except (StoreError, TooManyRequests) as error:
+        return answer_failure(error, backend)
+    except Denied:
+        return _denied(backend)
+    return answer if isinstance(answer, Answer) else None
+
+
+def _denied(backend: Backend) -> Answer:
+    return answer_failure(ApiError(UNAUTHORIZED, b"Insufficient credentials"), backend)
+
+
+def list_or_read(request: KeyRequest, backend: Backend, load: Load, listings: Listings) -> Answer | LongListing:
     """`read` by whoever may read everything; a directory's body may come out of `listings`. Raises as `read` does."""
     store = backend.store
     if not store.is_directory(request.key):
         return read(request, backend, load)
     body = listings.get(request, store.index)
     if body is None or not load.may_answer:
-        answer = read(request, backend, load)
-        listings.keep(request, store.index, answer.body)
+        answer = read(request, backend, load, listings=listings)
+        if isinstance(answer, Answer):
+            listings.keep(request, store.index, answer.body)
         return answer
     store.counts.got(request.recursive)
     return Answer(200, head_now(backend, store.index), body)
@@ -108,7 +148,7 @@ def watch(request: KeyRequest, backend: Backend, load: Load, permit: Permit) -> 
     return started
 
 
-async def serve_keys(request: Request, backend: Backend, guard: Guard, load: Load) -> Answer | Watch:
+async def serve_keys(request: Request, backend: Backend, guard: Guard, load: Load) -> KeyAnswer:
     """One request to the key space, from parsing to the answer or the watch that answers it."""
     try:
         key_of(request.method, request.path, load.limits)  # before its body is waited for
@@ -122,7 +162,7 @@ async def serve_keys(request: Request, backend: Backend, guard: Guard, load: Loa
     except (ApiError, StoreError, Unavailable) as error:
         return answer_failure(error, backend)
     except Denied:
-        return answer_failure(ApiError(UNAUTHORIZED, b"Insufficient credentials"), backend)
+        return _denied(backend)
     except TooManyChecks:
         return TRY_LATER
     except BodyError as error:
@@ -140,7 +180,7 @@ async def _write(request: Request, asked: KeyRequest, backend: Backend, guard: G
     return await guard.execute(request, asked, operation)
 
 
-async def _look(request: Request, asked: KeyRequest, backend: Backend, guard: Guard, load: Load) -> Answer | Watch:
+async def _look(request: Request, asked: KeyRequest, backend: Backend, guard: Guard, load: Load) -> KeyAnswer:
     """GET and HEAD. Nothing is awaited between a permission and what it permits."""
     auth = backend.auth
     if asked.quorum and asked.method == "GET":
@@ -149,4 +189,4 @@ async def _look(request: Request, asked: KeyRequest, backend: Backend, guard: Gu
         await backend.read_barrier()  # with wait=true too: etcd then reads and does not wait
     elif asked.wait:
         return watch(asked, backend, load, await guard.permit(request, asked))
-    return read(asked, backend, load, await guard.permit(request, asked) if auth.enabled else None)
+    return read(asked, backend, load, await guard.permit(request, asked))

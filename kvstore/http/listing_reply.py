@@ -1,0 +1,78 @@
+"""A long listing as the body of an answer on a connection of aiohttp's."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from kvstore.http.reply import Answer, Manner, compose, compose_stream_head, last_part, part
+from kvstore.http.v2.long_listings import LongListing
+
+if TYPE_CHECKING:
+    from kvstore.http.connection import Connection, Exchange
+
+
+class ListingReply:
+    """aiohttp's protocol calls `prepare`, then `write_eof`, then asks for `keep_alive`. Implements Sink."""
+
+    __slots__ = ("_connection", "_ended", "_listing", "_manner", "keep_alive")
+
+    def __init__(self, listing: LongListing, manner: Manner) -> None:
+        self._listing = listing
+        self._manner = manner
+        self._connection: Connection | None = None
+        self._ended: asyncio.Future[None] | None = None
+        self.keep_alive = manner.keep_alive
+
+    async def prepare(self, exchange: Exchange) -> None:
+        connection = self._connection = exchange.connection
+        if connection.transport is None:
+            return
+        self._ended = asyncio.get_running_loop().create_future()
+        connection.listing = self._listing
+        self._listing.attach(self)
+
+    async def write_eof(self) -> None:
+        if self._connection is None or self._ended is None:
+            return
+        try:
+            await self._ended
+        finally:  # also when the connection is lost: aiohttp then cancels its task, and so this
+            self._listing.cancel()
+            self._connection.listing = None
+
+    @property
+    def is_stalled(self) -> bool:
+        assert self._connection is not None
+        return self._connection.writing_paused
+
+    def begin(self, head: bytes) -> None:
+        self.keep_alive = self._manner.keep_alive and self._manner.http11
+        self._write(compose_stream_head(head, self._manner))
+
+    def send(self, piece: bytes) -> None:
+        self._write(part(piece) if self._manner.http11 else piece)
+
+    def end(self, last: bytes) -> None:
+        self._write(last_part(last) if self._manner.http11 else last)
+        self._release()
+
+    def answer(self, answer: Answer) -> None:
+        self._write(compose(answer, self._manner))
+        self._release()
+
+    def abort(self) -> None:
+        assert self._connection is not None
+        self.keep_alive = False
+        self._connection.abort()
+        self._release()
+
+    def _write(self, octets: bytes) -> None:
+        assert self._connection is not None
+        if self._connection.transport is not None:
+            self._connection.transport.write(octets)
+
+    def _release(self) -> None:
+        assert self._ended is not None
+        if not self._ended.done():
+            self._ended.set_result(None)
