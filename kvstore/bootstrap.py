@@ -7,33 +7,33 @@ existing cluster asks its peers who it is, and begins with nothing: the leader s
 
 from __future__ import annotations
 
-import contextlib
-import http.client
-import json
 import os
-import ssl
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from hashlib import sha256
 from random import Random
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 from kvstore import logs
 from kvstore.apply import StateMachine
+from kvstore.joining import Ask, JoinError, join
 from kvstore.levels import check_known
-from kvstore.membership import Member, Membership, cluster_id
+from kvstore.membership import Member, Membership, MembershipError, cluster_id
 from kvstore.raft.config import Config
-from kvstore.raft.core import Raft
-from kvstore.raft.types import Configuration, Entry, HardState, SnapshotMeta
-from kvstore.settings import Settings, Url
+from kvstore.raft.configuration import enter_joint, leave_joint
+from kvstore.raft.core import Raft, known_committed
+from kvstore.raft.errors import ChangeRefused
+from kvstore.raft.types import Configuration, Entry, EntryKind, HardState, SnapshotMeta
+from kvstore.settings import Settings, SettingsError
 from kvstore.storage.files import Files
 from kvstore.storage.folder import DataFolder
+from kvstore.storage.founding import Founding
 from kvstore.storage.layout import INCARNATION_BYTES, Identity
 from kvstore.storage.snapshots import Snapshots
 from kvstore.storage.wal import SEGMENT_BYTES, WAL
 from kvstore.store.history import HISTORY_BYTES
 from kvstore.store.store import Store
-from kvstore.tls.sides import Refused
-from kvstore.wire import LaterVersion, WireError
+from kvstore.wire import LaterVersion, UpdateMember, WireError, unpack_change, unpack_command
 
 if TYPE_CHECKING:
     from kvstore.tls.credentials import Credentials
@@ -41,11 +41,6 @@ if TYPE_CHECKING:
 #: Where the log of every new cluster begins.
 GENESIS_INDEX = 1
 GENESIS_TERM = 1
-
-JOIN_SECONDS = 5.0
-
-#: Returns the id of the cluster and its members, as the member at a URL knows them. OSError if it does not answer.
-Ask: TypeAlias = Callable[[Url], tuple[int, list[Member]]]
 
 log = logs.get("start")
 
@@ -65,6 +60,17 @@ class Opened(NamedTuple):
     entries: Sequence[Entry]
     promised: tuple[int, int] | None
     configuration: Configuration
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether no other member votes, by what is known to be committed, and by what may be."""
+        known = max(self.hard_state.commit, known_committed(self.entries))
+        committed = [entry for entry in self.entries if entry.index <= known]
+        alone = Configuration(voters=frozenset({self.identity.member_id}))
+        return all(
+            latest_configuration(self.machine.membership, self.configuration, entries) == alone
+            for entries in (committed, self.entries)
+        )
 
     def raft(self, config: Config, random: Random) -> Raft:
         return Raft(
@@ -99,9 +105,15 @@ def open_member(
         _check_belongs(settings, opened)
         _check_whole(opened)
         return opened
-    if settings.initial_cluster_state == "existing":
-        identity, members = _join(settings, ask or partial(_ask_members, tls=tls), random_bytes)
-        return join_member(files, folder, identity, members, _new_store(settings), segment_bytes)
+    try:
+        settings.check_first_start()
+        folder.founding = founding_of(settings)
+        if settings.initial_cluster_state == "existing":
+            joined = join(settings, tls, ask)
+            identity = Identity(joined.cluster, joined.member, random_bytes(INCARNATION_BYTES))
+            return join_member(files, folder, identity, joined.members, _new_store(settings), segment_bytes)
+    except (SettingsError, JoinError) as problem:
+        raise StartError(str(problem)) from None
     machine = StateMachine(_new_store(settings), _initial_membership(settings))
     return create_member(files, folder, settings.name, machine, random_bytes(INCARNATION_BYTES), segment_bytes)
 
@@ -153,6 +165,25 @@ def begin_member(
     wal.append(hard_state, ())
     snapshot = meta if meta.index else None
     return Opened(identity, folder, wal, snapshots, machine, snapshot, hard_state, (), None, meta.configuration)
+
+
+def latest_configuration(
+    membership: Membership, configuration: Configuration, entries: Iterable[Entry]
+) -> Configuration:
+    """The configuration after `entries`, which follow the one that `membership` and `configuration` are of."""
+    membership = Membership(membership.members.values(), membership.removed)
+    for entry in entries:
+        if entry.kind != EntryKind.CONFIGURATION:
+            continue
+        if not entry.payload:
+            configuration = leave_joint(configuration)
+            continue
+        change = unpack_change(entry.payload)
+        with suppress(MembershipError, ChangeRefused):  # refused when it was applied, too
+            membership.check(change)
+            configuration = enter_joint(configuration, change.changes)
+            membership.apply_change(change)
+    return configuration
 
 
 def reopen(
@@ -210,7 +241,7 @@ def _check_whole(opened: Opened) -> None:
     if opened.promised is None:
         return
     term, index = opened.promised
-    if opened.configuration.voters == {opened.identity.member_id}:
+    if opened.is_alone:
         raise StartError(
             f"{opened.folder.path}: acknowledged entries up to index {index} (term {term}) are gone from the end of the"
             " log, and this member is alone, so nobody can give them back; restore the folder from a copy"
@@ -224,7 +255,12 @@ def _check_whole(opened: Opened) -> None:
 
 
 def _check_belongs(settings: Settings, opened: Opened) -> None:
-    """A folder that is plainly another member's or another cluster's is refused, before anything is sent."""
+    """Refuse a folder that is plainly of another member or another cluster, before anything is sent.
+
+    What `--initial-cluster` names today does not tell: members move, come and go, and the flags count at the first
+    start alone. Another token than the folder was founded with, and not one URL of a member, is no cluster of its own
+    past.
+    """
     identity = opened.identity
     ours = opened.machine.membership.members.get(identity.member_id)
     if ours is not None and ours.name and ours.name != settings.name:
@@ -232,17 +268,41 @@ def _check_belongs(settings: Settings, opened: Opened) -> None:
             f"{opened.folder.path} belongs to member {ours.name!r} ({identity.member_id:x}), not to"
             f" {settings.name!r}; use the right --data-dir or --name"
         )
-    wanted = _initial_membership(settings)
-    members = opened.machine.membership.members
-    same_urls = {m.peer_urls for m in wanted.members.values()} == {m.peer_urls for m in members.values()}
-    # Once members were added or removed, their ids tell no more which --initial-cluster they began with.
-    founders = cluster_id(members) == identity.cluster_id
-    if founders and same_urls and identity.member_id not in wanted.members and len(wanted.members) > 1:
+    founding, today = opened.folder.founding, founding_of(settings)
+    if founding is None or founding == today:
+        return
+    wanted = {str(url) for member in settings.initial_cluster for url in member.peer_urls}
+    if (
+        founding.token != today.token
+        and settings.initial_cluster_token != Settings().initial_cluster_token  # it was given
+        and not wanted.intersection(_peer_urls(opened))
+    ):
         raise StartError(
-            f"{opened.folder.path} belongs to cluster {identity.cluster_id:x}, but --initial-cluster and"
-            f" --initial-cluster-token {settings.initial_cluster_token!r} describe cluster"
-            f" {cluster_id(wanted.members):x}; use the right --data-dir or token"
+            f"{opened.folder.path} belongs to cluster {identity.cluster_id:x}, which was founded with another"
+            f" --initial-cluster-token than {settings.initial_cluster_token!r} and has no member with a URL of"
+            " --initial-cluster; use the right --data-dir, or leave both flags out: they count at the first start alone"
         )
+    log.info("goes by its log: --initial-cluster and --initial-cluster-token count at the first start alone")
+
+
+def _peer_urls(opened: Opened) -> Iterator[str]:
+    """All that members had by the snapshot, and have by the log, committed or not."""
+    for member in opened.machine.membership.members.values():
+        yield from member.peer_urls
+    for entry in opened.entries:
+        if entry.kind == EntryKind.CONFIGURATION and entry.payload:
+            yield from unpack_change(entry.payload).peer_urls
+        elif entry.kind == EntryKind.COMMAND and entry.payload:
+            command = unpack_command(entry.payload).command
+            if isinstance(command, UpdateMember):
+                yield from command.peer_urls
+
+
+def founding_of(settings: Settings) -> Founding:
+    """What a member that starts for the first time is founded with, or joins with."""
+    cluster = [(member.name, *map(str, member.peer_urls)) for member in settings.initial_cluster]
+    token = settings.initial_cluster_token
+    return Founding(sha256(repr((cluster, token)).encode()).digest(), sha256(token.encode()).digest())
 
 
 def _new_store(settings: Settings) -> Store:
@@ -252,52 +312,3 @@ def _new_store(settings: Settings) -> Store:
 def _initial_membership(settings: Settings) -> Membership:
     peers = {member.name: tuple(map(str, member.peer_urls)) for member in settings.initial_cluster}
     return Membership.initial(peers, settings.initial_cluster_token)
-
-
-# --- joining ------------------------------------------------------------------------------------------------------
-
-
-def _join(settings: Settings, ask: Ask, random_bytes: Callable[[int], bytes]) -> tuple[Identity, list[Member]]:
-    """Asks the other members of `--initial-cluster`, one after the other, for the members that there are, until one
-    of them knows us: some may be behind."""
-    ours = tuple(sorted(map(str, settings.initial_advertise_peer_urls)))
-    others = [url for member in settings.initial_cluster if member.name != settings.name for url in member.peer_urls]
-    problems = []
-    for url in others:
-        try:
-            cluster, members = ask(url)
-        except (OSError, http.client.HTTPException, Refused, ValueError, KeyError, TypeError) as problem:
-            problems.append(f"{url}: {problem}")
-            continue
-        for member in members:
-            if tuple(sorted(member.peer_urls)) == ours:
-                return Identity(cluster, member.id, random_bytes(INCARNATION_BYTES)), members
-    if len(problems) == len(others):
-        raise StartError(f"no member of the existing cluster answers ({'; '.join(problems) or 'none is named'})")
-    raise StartError(
-        f"the cluster has no member with the peer URLs {','.join(ours)}; add it first (POST /v2/members), then start"
-        " it with --initial-cluster-state existing"
-    )
-
-
-def _ask_members(url: Url, tls: Credentials | None) -> tuple[int, list[Member]]:
-    """The id of the cluster and its members, as one of them knows them."""
-    connection = http.client.HTTPConnection(url.host, url.port, timeout=JOIN_SECONDS)
-    if url.scheme == "https":
-        assert tls is not None, "settings see to it"
-        connection = http.client.HTTPSConnection(
-            url.host, url.port, timeout=JOIN_SECONDS, context=tls.material.dialling
-        )
-    with contextlib.closing(connection):
-        connection.connect()
-        if tls is not None and isinstance(connection.sock, ssl.SSLSocket):
-            tls.examine(connection.sock)
-        connection.request("GET", "/members")
-        answer = connection.getresponse()
-        if answer.status != 200:
-            raise http.client.HTTPException(f"status {answer.status}")
-        cluster = int(answer.headers["X-Etcd-Cluster-Id"], 16)
-        listed = json.loads(answer.read(1 << 20))
-    return cluster, [
-        Member(int(one["id"], 16), one["name"], tuple(one["peerURLs"]), tuple(one["clientURLs"])) for one in listed
-    ]

@@ -159,7 +159,6 @@ class Settings:
         if not self.initial_cluster:
             alone = InitialMember(self.name, tuple(sorted(self.initial_advertise_peer_urls)))
             object.__setattr__(self, "initial_cluster", (alone,))
-        self._check_cluster()
 
     def _check_numbers(self) -> None:
         least_one = {
@@ -266,7 +265,11 @@ class Settings:
                 elif url.scheme == "http" and tls.has_certificate:
                     yield f"{url} is served without TLS, although there is a certificate"
 
-    def _check_cluster(self) -> None:
+    def check_first_start(self) -> None:
+        """What holds of `--initial-cluster` where it counts, at a member's first start. Raises SettingsError.
+
+        Not checked at a later start: the cluster may have changed since, and a member that has a log goes by that.
+        """
         count = len(self.initial_cluster)
         if count > MAX_MEMBERS:
             raise SettingsError(f"--initial-cluster names {count} members; a cluster has 1 to {MAX_MEMBERS}")

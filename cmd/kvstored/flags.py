@@ -58,15 +58,20 @@ FLAGS = (
         "initial-advertise-peer-urls",
         "http://localhost:2380",
         "Clustering",
-        "URLs of this member for the other members, comma-separated.",
+        "URLs of this member for the other members, comma-separated. First start alone.",
     ),
     Flag(
         "initial-cluster",
         "${name}=${initial-advertise-peer-urls}",
         "Clustering",
-        "All members of a new cluster as name=URL, comma-separated; 1 to 7 names, a name once for each of its URLs.",
+        "Members of a new cluster, name=URL,name=URL...: 1 to 7 names, once per URL. First start alone.",
     ),
-    Flag("initial-cluster-state", "new", "Clustering", "'new', or 'existing' to join a cluster that runs."),
+    Flag(
+        "initial-cluster-state",
+        "new",
+        "Clustering",
+        "'new', or 'existing' to join a cluster that runs. First start alone.",
+    ),
     Flag(
         "strict-reconfig-check",
         "true",
@@ -78,7 +83,7 @@ FLAGS = (
         "initial-cluster-token",
         "etcd-cluster",
         "Clustering",
-        "Sets clusters apart that have the same URLs; the same on all members.",
+        "Sets clusters apart that have the same URLs; the same on all members. First start alone.",
     ),
     Flag(
         "advertise-client-urls",

@@ -1,7 +1,7 @@
 """Gathers settings: a flag beats the environment, the environment beats the file, the file beats the default.
 
 Knows where each value came from, so that a refusal names the place to correct. What makes a good value is said in
-`kvstore.settings`. Reads one file, the one of `--config-file`, and nothing else.
+`kvstore.settings`. Reads one file, the one of `--config-file`, and looks whether the data folder has a member.
 """
 
 from __future__ import annotations
@@ -50,9 +50,22 @@ def gather(given: Mapping[str, str], environment: Mapping[str, str]) -> Gathered
     warnings = [*_unknown_variables(environment), *_warn(values)]
     try:
         settings = _settings(values)
+        if not _has_member(settings):
+            settings.check_first_start()
         return Gathered(settings, (*warnings, *settings.warnings))
     except SettingsError as error:
         raise SettingsError(str(error) + _place(str(error), values)) from None
+
+
+def _has_member(settings: Settings) -> bool:
+    """Whether the data folder has a member, whose log then counts and not what is told for its first start."""
+    from kvstore.storage.files import OSFiles
+    from kvstore.storage.folder import has_member
+
+    try:
+        return has_member(OSFiles(), str(settings.data_dir), str(settings.wal_dir or ""))
+    except OSError:
+        return True  # the server will say what is wrong with it
 
 
 def _settings(values: Mapping[str, Value]) -> Settings:

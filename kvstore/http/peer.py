@@ -29,6 +29,9 @@ class PeerBackend(Protocol):
     @property
     def membership(self) -> Membership: ...
 
+    @property
+    def raft_index(self) -> int: ...
+
 
 def peer_http(backend: PeerBackend) -> Callable[[], asyncio.BaseProtocol]:
     """A factory of protocols for connections that turned out to be HTTP."""
@@ -46,6 +49,8 @@ def peer_http(backend: PeerBackend) -> Callable[[], asyncio.BaseProtocol]:
                 }
                 for member in sorted(backend.membership.members.values())
             ]
+        elif request.path == "/members/removed":  # not among the members, whose list has etcd's shape
+            listed = [f"{member:x}" for member in sorted(backend.membership.removed)]
         elif request.path == "/version":
             listed = {"etcdserver": ETCD_SERVER_VERSION, "etcdcluster": ETCD_CLUSTER_VERSION}
         else:
@@ -53,7 +58,7 @@ def peer_http(backend: PeerBackend) -> Callable[[], asyncio.BaseProtocol]:
         return web.Response(
             text=json.dumps(listed),
             content_type="application/json",
-            headers={"X-Etcd-Cluster-Id": f"{backend.cluster_id:x}"},
+            headers={"X-Etcd-Cluster-Id": f"{backend.cluster_id:x}", "X-Raft-Index": str(backend.raft_index)},
         )
 
     server = web.Server(answer, access_log=None, keepalive_timeout=IDLE_SECONDS, lingering_time=LINGERING_SECONDS)

@@ -82,7 +82,7 @@ class Raft(State):
         kept = [entry for entry in entries if entry.index > start_index]
         last_index = kept[-1].index if kept else start_index
         applied = max(applied, start_index)
-        committed = max(min(hard_state.commit, last_index), applied, _known_committed(kept))
+        committed = max(min(hard_state.commit, last_index), applied, known_committed(kept))
         super().__init__(config, member_id, random, Log(start_index, start_term, kept, committed, applied), hard_state)
         self.snapshot = snapshot
         self.promised = promised
@@ -292,7 +292,7 @@ class Raft(State):
         self.log.compact(index)
 
 
-def _known_committed(entries: Sequence[Entry]) -> int:
+def known_committed(entries: Sequence[Entry]) -> int:
     """The index of the last configuration change but one.
 
     A leader proposes a change only when the one before is applied, so the log itself proves that one committed,

@@ -3,6 +3,7 @@
     member/lock        held while a process uses the folder; holds its pid
     member/identity    cluster, member and incarnation; written once the log exists, so that a log that vanishes later
                        is noticed
+    member/founding    what the first start was told of the cluster (founding.py)
     member/peers       the incarnation that each other member was met under
     member/wal/        the log, unless another folder was named for it
     member/snap/       the snapshots
@@ -22,6 +23,7 @@ from types import MappingProxyType
 from kvstore.raft.types import SnapshotMeta
 from kvstore.storage.errors import DamagedFile, DiskFailed, FolderInUse, UnknownFormat, WrongIdentity
 from kvstore.storage.files import Files, Lock, Locked
+from kvstore.storage.founding import Founding, founding_file, read_founding, write_founding
 from kvstore.storage.layout import INCARNATION_BYTES, SUFFIX, Birth, Identity
 from kvstore.storage.records import SECTOR
 from kvstore.storage.replay import Recovered, segment_names
@@ -50,6 +52,7 @@ class DataFolder:
         self.wal_folder = wal_folder
         self.snapshot_folder = snapshot_folder(path)
         self.identity: Identity | None = None  # None: no member was created here yet
+        self.founding: Founding | None = None  # None: not known, or of a member that is to be created
         self._files = files
         self._locks = locks
         self._pins: dict[int, bytes] = {}
@@ -77,6 +80,7 @@ class DataFolder:
                     files.sync_folder(place)
                 folder.identity = whose(files, path, folder.wal_folder)
                 folder._pins = read_pins(files, path)
+                folder.founding = read_founding(files, path)
         except BaseException:
             folder.close()
             raise
@@ -98,6 +102,8 @@ class DataFolder:
         """The folder becomes this member's, with an empty log; durable on return. Nobody lived here before."""
         assert self.identity is None, "the folder belongs to a member already"
         assert len(identity.incarnation) == INCARNATION_BYTES
+        with _disk(founding_file(self.path), "write"):  # before the log, which makes the folder this member's
+            write_founding(self._files, self.path, self.founding)
         wal = WAL.create(self._files, self.wal_folder, identity, segment_bytes=segment_bytes)
         with _disk(identity_file(self.path), "write"):
             _write_identity(self._files, self.path, identity)
@@ -174,6 +180,14 @@ def unused(files: Files, path: str) -> Iterator[None]:
     finally:
         if lock is not None:
             lock.release()
+
+
+def has_member(files: Files, path: str, wal_folder: str = "") -> bool:
+    """Whether a member was created here: an identity or a log is there, sound or not. Only reads; OSError."""
+    wal_folder = wal_folder or default_wal_folder(path)
+    if files.exists(identity_file(path)):
+        return True
+    return files.exists(wal_folder) and any(name.endswith(SUFFIX) for name in files.list(wal_folder))
 
 
 def default_wal_folder(path: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 
 import pytest
@@ -27,11 +28,28 @@ def limits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "status"), [("GET /members", 200), ("GET /version", 200), ("GET /x", 404), ("POST /members", 405)]
+    ("line", "status"),
+    [
+        ("GET /members", 200),
+        ("GET /members/removed", 200),
+        ("GET /version", 200),
+        ("GET /x", 404),
+        ("POST /members", 405),
+    ],
 )
 async def test_answers(port: int, line: str, status: int) -> None:
     client = await RawClient.connect(port)
     assert (await client.ask(request(line))).status == status
+    await client.close()
+
+
+async def test_a_joiner_is_told_how_far_the_answer_goes_and_who_was_removed(port: int, backend: LocalBackend) -> None:
+    backend.membership.removed.update((0xA, 0xB1))
+    client = await RawClient.connect(port)
+    answer = await client.ask(request("GET /members"))
+    assert answer.header("X-Raft-Index") == str(backend.raft_index)
+    removed = await client.ask(request("GET /members/removed"))
+    assert json.loads(removed.body) == ["a", "b1"]
     await client.close()
 
 

@@ -125,7 +125,7 @@ def alone(count: int) -> tuple[InitialMember, ...]:
 )
 def test_refusals(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError) as refusal:
-        Settings(**fields)
+        Settings(**fields).check_first_start()
     assert str(refusal.value) == message
 
 

@@ -16,8 +16,8 @@ from typing import Any, cast
 import pytest
 
 from kvstore import membership
-from kvstore.bootstrap import _ask_members
 from kvstore.certificates import Usage
+from kvstore.joining import ask_members
 from kvstore.membership import Membership
 from kvstore.raft.types import Configuration
 from kvstore.settings import TlsSettings, Url
@@ -208,12 +208,12 @@ def test_three_members_with_mutual_tls_and_who_asks_them_to_join(pki: Pki, tmp_p
         assert first.get("/v2/keys/none")[0] == 404
         url = Url("https", address, third.ports.peer)
         held = credentials(pki, tls.peer)
-        _, members = _ask_members(url, held)
+        members = ask_members(url, held).members
         assert sorted(one.name for one in members) == ["n1", "n2", "n3"]
         with pytest.raises(Refused, match="has not the common name"):
-            _ask_members(url, credentials(pki, tls.peer, allowed_cn=NAME))
+            ask_members(url, credentials(pki, tls.peer, allowed_cn=NAME))
         with pytest.raises(ssl.SSLError):
-            _ask_members(url, Credentials("peer", TlsSettings(trusted_ca_file=pki.ca_file), POLICY))
+            ask_members(url, Credentials("peer", TlsSettings(trusted_ca_file=pki.ca_file), POLICY))
         joins_and_goes(cluster, tls)
         for member in cluster.members[:2]:
             assert "refuses a connection" not in member.log
