@@ -12,7 +12,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes, PrivateKeyTypes
@@ -155,6 +155,30 @@ def usage_of(certificate: x509.Certificate) -> Usage | None:
     except x509.ExtensionNotFound:
         return None
     return next((usage for usage in Usage if set(usage.value) == usages), None)
+
+
+def unfit_for_members(certificate: x509.Certificate) -> str:
+    """Return why a certificate was not made for a member of a cluster, empty if it was.
+
+    A member listens and dials, so its certificate names both usages, and a host. Certificates for servers or for users
+    lack one of these, also where the same authority issued them.
+    """
+    try:
+        usages = set(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
+    except x509.ExtensionNotFound:
+        usages = set()
+    if not usages.issuperset(Usage.PEER.value):
+        return "its extended key usage is not that of servers and clients both"
+    return "" if hosts_of(certificate) else "it names no host"
+
+
+def issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    """Whether `authority` has signed `certificate`."""
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (InvalidSignature, TypeError, ValueError):
+        return False
+    return True
 
 
 def revocation_lists(octets: bytes) -> list[x509.CertificateRevocationList]:

@@ -95,6 +95,7 @@ class TlsSettings:
     allowed_hostname: str = ""
     auto: bool = False  # a self-signed certificate where none is given
     skip_address_check: bool = False  # peers alone: of a dialler's address against its certificate
+    allow_any_usage: bool = False  # peers alone: certificates that were not made for members
 
     @property
     def has_certificate(self) -> bool:
@@ -259,6 +260,11 @@ class Settings:
                 yield f"--{prefix}auto-tls has no effect: --{prefix}cert-file is given"
             if tls.client_cert_auth and tls.trusted_ca_file is None:
                 yield f"--{prefix}client-cert-auth without --{prefix}trusted-ca-file trusts all that the system does"
+            if tls.allow_any_usage:
+                yield (
+                    f"--{prefix}cert-allow-any-usage lets every certificate by an authority of"
+                    f" --{prefix}trusted-ca-file pose as a member, a user's too"
+                )
             for url in urls:
                 if url.scheme == "http" and tls.asks_for_certificates:
                     yield f"{url} is served without TLS, so nobody there shows a certificate"

@@ -12,6 +12,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import ssl
@@ -61,16 +62,20 @@ class Tls(NamedTuple):
     client: Pair
     asks_clients: bool = True
     revoked: Path | None = None  # the list, for both sides
+    peer_authority: Path | None = None  # None: `authority`
+    peer_revoked: Path | None = None  # None: `revoked`
 
     @property
     def flags(self) -> tuple[str, ...]:
-        ca = str(self.authority)
+        ca, peer_ca = str(self.authority), str(self.peer_authority or self.authority)
+        peer_revoked = self.peer_revoked or self.revoked
         return (
             *("--cert-file", str(self.server.cert), "--key-file", str(self.server.key)),
             *(("--trusted-ca-file", ca, "--client-cert-auth") if self.asks_clients else ()),
             *("--peer-cert-file", str(self.peer.cert), "--peer-key-file", str(self.peer.key)),
-            *("--peer-trusted-ca-file", ca, "--peer-client-cert-auth"),
-            *(("--client-crl-file", str(self.revoked), "--peer-crl-file", str(self.revoked)) if self.revoked else ()),
+            *("--peer-trusted-ca-file", peer_ca, "--peer-client-cert-auth"),
+            *(("--client-crl-file", str(self.revoked)) if self.revoked else ()),
+            *(("--peer-crl-file", str(peer_revoked)) if peer_revoked else ()),
         )
 
     def for_curl(self, folder: Path) -> str:
@@ -373,6 +378,8 @@ def _check_ports() -> None:
 
 def certificates(folder: Path) -> Tls:
     """Made by kvctl, once, for members on 127.0.0.1; what is about to end is renewed."""
+    if (folder / "ca.crt").exists() and not (folder / "peer-ca.crt").exists():
+        shutil.rmtree(folder)  # with one authority for all, from before there were two
     commands = {
         "ca": ("init",),
         "server": ("server", "127.0.0.1", "localhost"),
@@ -384,7 +391,15 @@ def certificates(folder: Path) -> Tls:
             _kvctl("certs", command, "--dir", str(folder), *words)
     _kvctl("certs", "renew", "--dir", str(folder), quiet=True)
     server, peer, root = (Pair(folder / f"{file}.crt", folder / f"{file}.key") for file in list(commands)[1:])
-    return Tls(folder / "ca.crt", server, peer, root, revoked=folder / "ca.crl")
+    return Tls(
+        folder / "ca.crt",
+        server,
+        peer,
+        root,
+        revoked=folder / "ca.crl",
+        peer_authority=folder / "peer-ca.crt",
+        peer_revoked=folder / "peer-ca.crl",
+    )
 
 
 def _kvctl(*arguments: str, quiet: bool = False) -> None:

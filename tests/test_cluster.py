@@ -130,7 +130,21 @@ def test_the_certificates_of_make_cluster_can_be_revoked(tmp_path: Path, capfd: 
         assert "'root' with serial number" in member.log
         assert "is revoked" in member.log
         flags = [str(flag) for flag in member.command]
-        assert flags[flags.index("--peer-crl-file") + 1] == str(folder / "ca.crl")
+        assert flags[flags.index("--client-crl-file") + 1] == str(folder / "ca.crl")
+        assert flags[flags.index("--peer-crl-file") + 1] == str(folder / "peer-ca.crl")
+        assert flags[flags.index("--peer-trusted-ca-file") + 1] == str(folder / "peer-ca.crt")
+
+
+def test_certificates_by_one_authority_for_all_are_made_again(tmp_path: Path) -> None:
+    folder = tmp_path / "certs"
+    before = certificates(folder)
+    old = before.authority.read_bytes()
+    for path in folder.glob("peer-ca.*"):
+        path.unlink()
+    tls = certificates(folder)
+    assert tls.peer_authority is not None
+    assert tls.peer_authority.exists()
+    assert tls.authority.read_bytes() != old
 
 
 @pytest.mark.skipif(shutil.which("etcd") is None, reason="etcd is not installed")

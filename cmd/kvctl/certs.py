@@ -1,4 +1,7 @@
-"""`certs init|server|client|peer|renew|revoke|show`: an authority in a folder, and certificates that it issues.
+"""`certs init|server|client|peer|renew|revoke|show`: two authorities in a folder, and certificates that they issue.
+
+One is for servers and clients, the other for members alone: so no user's certificate is good at the members' port, and
+no member's logs a user in.
 
 Talks to no server. The files are certs_folder.py's.
 """
@@ -10,13 +13,14 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from kvctl.certs_folder import AUTHORITY, Folder
+from kvctl.certs_folder import AUTHORITIES, AUTHORITY, PEER_AUTHORITY, Folder
 from kvctl.certs_show import certificates_in, line_of, revoked_in, show
 from kvctl.command import Command, Context, Failure, Subcommand
 from kvctl.flags import NUMBER, TEXT, Flag
 from kvstore.certificates import (
     AUTHORITY_DAYS,
     LEAF_DAYS,
+    MAX_NAME,
     CertificateError,
     Issued,
     Usage,
@@ -28,6 +32,8 @@ from kvstore.certificates import (
     usage_of,
 )
 
+_FOR_PEERS = " for peers"
+_TRUSTING = {AUTHORITY: "--trusted-ca-file, --ca-file", PEER_AUTHORITY: "--peer-trusted-ca-file"}
 DEFAULT_HOSTS = ("localhost", "127.0.0.1", "::1")
 RENEW_DAYS = 30
 
@@ -53,11 +59,19 @@ def _init(context: Context) -> None:
     if context.words:
         raise Failure("Error:  no arguments accepted")
     days = _days(context)
-    issued = _made(lambda: authority(context.flags.text("name"), days))
+    name = context.flags.text("name")
+    made = {
+        AUTHORITY: _made(lambda: authority(name, days)),
+        PEER_AUTHORITY: _made(lambda: authority(name[: MAX_NAME - len(_FOR_PEERS)] + _FOR_PEERS, days)),
+    }
     folder = _folder(context)
-    path = folder.store(AUTHORITY, issued)
-    folder.write(folder.revoked, revocation_list(issued, [], days))
-    context.say(f"{path}: trust this one (--trusted-ca-file, --ca-file); keep {path.with_suffix('.key')} to yourself")
+    for file in made:
+        folder.check_free(file)
+    for file, issued in made.items():
+        path = folder.store(file, issued)
+        folder.write(folder.revoked(file), revocation_list(issued, [], days))
+        flags = _TRUSTING[file]
+        context.say(f"{path}: trust this one ({flags}); keep {path.with_suffix('.key')} to yourself")
 
 
 def _server(context: Context) -> None:
@@ -84,23 +98,25 @@ def _store(context: Context, file: str, name: str, hosts: list[str], usage: Usag
     if "/" in file or "\0" in file:
         raise Failure(f"Error:  {name!r} cannot be the name of a file")
     folder = _folder(context)
-    by = folder.authority
+    by = folder.authority(folder.authority_for(is_peer=usage is Usage.PEER))
+    if file in AUTHORITIES:
+        raise Failure(f"Error:  {folder.certificate(file)} is an authority's; choose another name")
     issued = _made(lambda: issue(by, name, hosts, usage, _days(context)))
     context.say(line_of(folder.store(file, issued), issued.certificate))
 
 
 def _renew(context: Context) -> None:
-    """With a new key, and for as many days as before."""
+    """With a new key, by the same authority if it is still there, and for as many days as before."""
     folder = _folder(context, force=True)
-    by = folder.authority
     names = [Path(word).stem for word in context.words] or list(_ending(folder, context.flags.number("within")))
     for name in names:
         held = folder.load(name).certificate
         usage = usage_of(held)
-        if usage is None or name == AUTHORITY:
+        if usage is None or name in AUTHORITIES:
             raise Failure(f"Error:  {folder.certificate(name)} is no certificate of a server, client or peer")
         length = held.not_valid_after_utc - held.not_valid_before_utc
         days = context.flags.number("days") or round(length / timedelta(days=1))
+        by = folder.authority(folder.issuer_of(held) or folder.authority_for(is_peer=usage is Usage.PEER))
         issued = _made(lambda: issue(by, common_name(held), hosts_of(held), usage, days))  # noqa: B023  called at once
         context.say(line_of(folder.store(name, issued), issued.certificate))
     if not names:
@@ -118,26 +134,40 @@ def _revoke(context: Context) -> None:
     if not context.words:
         raise Failure("Error:  provide the names of certificates")
     folder = _folder(context, force=True)
-    by = folder.authority
-    path = folder.revoked
-    own = by.certificate
-    serials = {serial for issuer, serial in revoked_in(path) if issuer == own.subject} if path.exists() else set()
+    by_authority: dict[str, set[int]] = {}
     for word in context.words:
-        revoked = folder.certificate(Path(word).stem)
-        serial = certificates_in(revoked)[0].serial_number
-        if serial == own.serial_number:
-            raise Failure(f"Error:  {revoked} is the authority's own: whoever takes the list would refuse everybody")
-        serials.add(serial)
+        path = folder.certificate(Path(word).stem)
+        revoked = certificates_in(path)[0]
+        folder.authority(AUTHORITY)
+        name = folder.issuer_of(revoked)
+        if name is None:
+            raise Failure(f"Error:  {path} was issued by no authority in {folder.path}")
+        if revoked.serial_number == folder.authority(name).certificate.serial_number:
+            raise Failure(f"Error:  {path} is the authority's own: a member that reads the list would refuse everybody")
+        by_authority.setdefault(name, set()).add(revoked.serial_number)
+    for name, serials in by_authority.items():
+        _revoke_by(context, folder, name, serials)
+
+
+def _revoke_by(context: Context, folder: Folder, name: str, serials: set[int]) -> None:
+    """Add `serials` to the list of one authority."""
+    by, path = folder.authority(name), folder.revoked(name)
+    own = by.certificate
+    if path.exists():
+        serials = serials | {serial for issuer, serial in revoked_in(path) if issuer == own.subject}
     left = own.not_valid_after_utc - datetime.now(UTC)
     folder.write(path, revocation_list(by, sorted(serials), left / timedelta(days=1)))
-    context.say(f"{path}: {len(serials)} revoked (--client-crl-file, --peer-crl-file)")
+    flags = "--peer-crl-file" if name == PEER_AUTHORITY else "--client-crl-file"
+    if folder.authorities() == [AUTHORITY]:
+        flags = "--client-crl-file, --peer-crl-file"
+    context.say(f"{path}: {len(serials)} revoked ({flags})")
 
 
 def _show(context: Context) -> None:
     show(_folder(context, force=False), context)
 
 
-_DIR = Flag("dir", "folder of the authority and its certificates", TEXT, "certs", '"certs"')
+_DIR = Flag("dir", "folder of the authorities and their certificates", TEXT, "certs", '"certs"')
 _FORCE = Flag("force", "overwrite what exists")
 _DAYS = Flag("days", "how long it is valid", NUMBER, LEAF_DAYS, str(LEAF_DAYS))
 _NAME = Flag("name", "name of the member; becomes part of the file's name", TEXT)
@@ -148,7 +178,7 @@ CERTS = Command(
     subcommands=(
         Subcommand(
             "init",
-            "make an authority",
+            "make two authorities, for servers and clients and for peers",
             Command(
                 _init,
                 usage=" ",

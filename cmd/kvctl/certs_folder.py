@@ -1,6 +1,8 @@
-"""The folder of `kvctl certs`: `ca.crt`, `ca.key`, `ca.crl` of the authority, `NAME.crt` and `NAME.key` of the others.
+"""The folder of `kvctl certs`: two authorities, and the certificates that they issue.
 
-Every file is for its owner alone. Knows nothing of what a certificate is for.
+`ca.crt`, `ca.key` and `ca.crl` are of the authority for servers and clients, `peer-ca.*` of the one for members,
+`NAME.crt` and `NAME.key` of the certificates. In a folder without `peer-ca`, as releases before made it, `ca` issues
+everything. Every file is for its owner alone.
 """
 
 from __future__ import annotations
@@ -8,10 +10,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from cryptography import x509
+
 from kvctl.command import Failure
-from kvstore.certificates import CertificateError, Issued, load
+from kvstore.certificates import CertificateError, Issued, issued_by, load
 
 AUTHORITY = "ca"
+PEER_AUTHORITY = "peer-ca"
+AUTHORITIES = (AUTHORITY, PEER_AUTHORITY)
 
 
 class Folder:
@@ -21,19 +27,32 @@ class Folder:
         self.path = path
         self._force = force
 
-    @property
-    def authority(self) -> Issued:
-        if not self.certificate(AUTHORITY).exists():
-            raise Failure(f"Error:  there is no {self.certificate(AUTHORITY)}; make it by: kvctl certs init")
-        return self.load(AUTHORITY)
+    def authority_for(self, is_peer: bool) -> str:
+        """Return the name of the authority that issues new certificates, of members or of servers and clients."""
+        if is_peer and self.certificate(PEER_AUTHORITY).exists():
+            return PEER_AUTHORITY
+        return AUTHORITY
+
+    def authority(self, name: str) -> Issued:
+        if not self.certificate(name).exists():
+            raise Failure(f"Error:  there is no {self.certificate(name)}; make it by: kvctl certs init")
+        return self.load(name)
+
+    def issuer_of(self, certificate: x509.Certificate) -> str | None:
+        """Return the name of the authority in this folder that has issued `certificate`, None if none has."""
+        names = self.authorities()
+        return next((name for name in names if issued_by(certificate, self.load(name).certificate)), None)
+
+    def authorities(self) -> list[str]:
+        """Return the names of those that there are."""
+        return [name for name in AUTHORITIES if self.certificate(name).exists()]
 
     def certificate(self, name: str) -> Path:
         return self.path / f"{name}.crt"
 
-    @property
-    def revoked(self) -> Path:
-        """The authority's list of revoked certificates."""
-        return self.certificate(AUTHORITY).with_suffix(".crl")
+    def revoked(self, authority: str) -> Path:
+        """An authority's list of revoked certificates."""
+        return self.certificate(authority).with_suffix(".crl")
 
     def load(self, name: str) -> Issued:
         path = self.certificate(name)
@@ -44,12 +63,17 @@ class Folder:
         except CertificateError as error:
             raise Failure(f"Error:  {path} and {path.with_suffix('.key')}: {error}") from None
 
-    def store(self, name: str, issued: Issued) -> Path:
-        """The key first: a server that sees the pair in between takes neither yet."""
+    def check_free(self, name: str) -> None:
+        """Raise Failure if storing `name` would overwrite what must not be."""
         path = self.certificate(name)
         held = [one for one in (path, path.with_suffix(".key")) if one.exists()]
         if held and not self._force:
             raise Failure(f"Error:  {held[0]} exists; --force overwrites it")
+
+    def store(self, name: str, issued: Issued) -> Path:
+        """The key first: a server that sees the pair in between takes neither yet."""
+        path = self.certificate(name)
+        self.check_free(name)
         self.write(path.with_suffix(".key"), issued.key_pem)
         self.write(path, issued.certificate_pem)
         return path
@@ -69,8 +93,8 @@ class Folder:
             raise Failure(f"Error:  {path}: {error.strerror}") from None
 
     def names(self) -> list[str]:
-        """Of all certificates but the authority's."""
+        """Of all certificates but the authorities'."""
         try:
-            return sorted(path.stem for path in self.path.glob("*.crt") if path.stem != AUTHORITY)
+            return sorted(path.stem for path in self.path.glob("*.crt") if path.stem not in AUTHORITIES)
         except OSError as error:
             raise Failure(f"Error:  {self.path}: {error.strerror}") from None

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from cryptography import x509
 
-from kvctl.certs_folder import AUTHORITY, Folder
+from kvctl.certs_folder import Folder
 from kvctl.command import Context, Failure
 from kvstore.certificates import UNREADABLE, CertificateError, common_name, hosts_of, revocation_lists, usage_of
 
@@ -22,15 +22,16 @@ def show(folder: Folder, context: Context) -> None:
     """All that can be read, and then what could not be."""
     paths = [Path(word) for word in context.words]
     if not paths:
-        found = [folder.certificate(AUTHORITY), folder.revoked, *map(folder.certificate, folder.names())]
-        paths = [path for path in found if path.exists()]
+        for name in folder.authorities():
+            paths += [folder.certificate(name), folder.revoked(name)]
+        paths = [path for path in (*paths, *map(folder.certificate, folder.names())) if path.exists()]
     if not paths:
         raise Failure(f"Error:  there are no certificates in {folder.path}")
     failures: list[str] = []
     revoked: set[Serial] = set()
-    if folder.revoked.exists():
+    for listed in filter(Path.exists, map(folder.revoked, folder.authorities())):
         try:
-            revoked = revoked_in(folder.revoked)
+            revoked |= revoked_in(listed)
         except Failure as failure:
             failures.append(str(failure))
     for path in paths:

@@ -189,6 +189,13 @@ FLAGS = (
         boolean=True,
     ),
     Flag(
+        "peer-cert-allow-any-usage",
+        "false",
+        "Security",
+        "Let peers' certificates pass that lack server or client usage, or a host; a user's may then pose as a member.",
+        boolean=True,
+    ),
+    Flag(
         "cipher-suites",
         "",
         "Security",

@@ -156,6 +156,7 @@ _FIELDS: Mapping[str, tuple[str, Callable[[str, Value], object]]] = {
     "peer-cert-allowed-hostname": ("peer_tls.allowed_hostname", _text),
     "peer-auto-tls": ("peer_tls.auto", _switch),
     "experimental-peer-skip-client-san-verification": ("peer_tls.skip_address_check", _switch),
+    "peer-cert-allow-any-usage": ("peer_tls.allow_any_usage", _switch),
     "cipher-suites": ("cipher_suites", _list),
     "tls-min-version": ("tls_min_version", _text),
     "host-whitelist": ("host_whitelist", _list),

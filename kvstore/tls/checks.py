@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from cryptography import x509
 
-from kvstore.certificates import UNREADABLE, common_name, hosts_of
+from kvstore.certificates import UNREADABLE, common_name, hosts_of, unfit_for_members
 from kvstore.settings import TlsSettings
 from kvstore.tls.material import Material
 from kvstore.tls.sides import Refused
@@ -26,10 +26,19 @@ from kvstore.tls.sides import Refused
 LOOKUP_SECONDS = 3.0
 
 
-def examine(session: ssl.SSLObject | ssl.SSLSocket, settings: TlsSettings, material: Material) -> None:
-    """What holds for whoever connects to us or is dialled. Raises Refused."""
+def examine(
+    session: ssl.SSLObject | ssl.SSLSocket, settings: TlsSettings, material: Material, wants_member: bool = False
+) -> None:
+    """What holds for every side that connects to us or is dialled; `wants_member`: its certificate must have been made
+    for a member of a cluster. Raises Refused."""
     with _readable():
-        _examine(_chain(session), settings, material)
+        chain = _chain(session)
+        _examine(chain, settings, material)
+        if chain and wants_member and (why := unfit_for_members(chain[0])):
+            raise Refused(
+                f"the certificate of {_who(chain[0])} is not made for members: {why}"
+                " (--peer-cert-allow-any-usage lets it pass)"
+            )
 
 
 def _examine(chain: list[x509.Certificate], settings: TlsSettings, material: Material) -> None:

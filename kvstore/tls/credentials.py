@@ -14,7 +14,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from cryptography.x509 import Certificate
+
 from kvstore import certificates, logs
+from kvstore.certificates import unfit_for_members
 from kvstore.settings import TlsSettings
 from kvstore.tls.checks import examine
 from kvstore.tls.material import Expiry, Fingerprint, Material, Policy, fingerprint, flaw, load
@@ -54,16 +57,33 @@ class Credentials:
         """Whether whoever connects must come from an address that its certificate names: members, as in etcd."""
         return self.side == "peer" and not self.settings.skip_address_check
 
+    @property
+    def wants_members(self) -> bool:
+        """Whether certificates of the other side must have been made for members. Where no member must show one, a
+        server's is enough for those that are dialled."""
+        return self.side == "peer" and self.settings.asks_for_certificates and not self.settings.allow_any_usage
+
     def examine(self, session: ssl.SSLObject | ssl.SSLSocket) -> None:
         """What is asked of a verified certificate beyond its chain. Raises Refused."""
-        examine(session, self.settings, self.material)
+        examine(session, self.settings, self.material, self.wants_members)
 
     def flaw(self, now: datetime, material: Material | None = None) -> str:
         """Why others will refuse our certificate, or that of `material`; empty where no reason is known."""
         certificate = (material or self.material).certificate
         if certificate is None:
             return ""
-        return flaw(certificate, self.side == "peer" and self.settings.asks_for_certificates, now)
+        return flaw(certificate, self.side == "peer" and self.settings.asks_for_certificates, now) or (
+            self.unfit(certificate) if self.wants_members else ""
+        )
+
+    @staticmethod
+    def unfit(certificate: Certificate) -> str:
+        """Why members that look at the usage refuse `certificate`; empty if they do not, or if it cannot be read."""
+        try:
+            why = unfit_for_members(certificate)
+        except certificates.UNREADABLE:
+            return ""
+        return f"the certificate is not made for members: {why}" if why else ""
 
     def _look(self) -> tuple[Fingerprint, Material | TlsError | None]:
         """What the files hold now, if they have changed and are still since the last look. Blocks."""
@@ -132,7 +152,10 @@ def open_side(side: str, settings: TlsSettings, policy: Policy, folder: Path, ho
         cert_file, key_file = folder / f"{side}.crt", folder / f"{side}.key"
         _self_sign(cert_file, key_file, hosts)
         settings = replace(settings, cert_file=cert_file, key_file=key_file)
-    return Credentials(side, settings, policy)
+    opened = Credentials(side, settings, policy)
+    if (why := opened.flaw(_now())) and opened.wants_members:
+        log.warning("the other members will refuse this member's certificate", file=settings.cert_file, why=why)
+    return opened
 
 
 def _self_sign(cert_file: Path, key_file: Path, hosts: Iterator[str]) -> None:

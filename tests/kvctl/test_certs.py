@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from kvctl.main import main
-from kvstore.certificates import Issued, Usage, common_name, hosts_of, load, usage_of
+from kvstore.certificates import Issued, Usage, common_name, hosts_of, issued_by, load, usage_of
 from tests.kvctl.process import says
 
 
@@ -51,7 +51,8 @@ def test_what_is_made_is_for_its_owner_alone(certs: Certs) -> None:
     certs("server")
     certs("client", "alice")
     files = sorted(certs.folder.iterdir())
-    names = ["ca.crl", "ca.crt", "ca.key", "client-alice.crt", "client-alice.key", "server.crt", "server.key"]
+    names = ["ca.crl", "ca.crt", "ca.key", "client-alice.crt", "client-alice.key"]
+    names += ["peer-ca.crl", "peer-ca.crt", "peer-ca.key", "server.crt", "server.key"]
     assert [path.name for path in files] == names
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
     assert stat.S_IMODE(certs.folder.stat().st_mode) == 0o700
@@ -82,7 +83,10 @@ def test_names_hosts_and_usages(
     assert (common_name(made), usage_of(made)) == (name, usage)
     assert hosts_of(made) == (list(dict.fromkeys(everywhere)) if hosts is None else hosts)
     assert f"use={usage.name.lower()} name={name} hosts={','.join(hosts_of(made)) or '-'} ends=" in said
-    assert certs("show").count("\n") == 3  # it, the authority, and its list
+    assert certs("show").count("\n") == 5  # it, the authorities, and their lists
+    issuer = certs.read("peer-ca" if usage is Usage.PEER else "ca")
+    assert issued_by(made, issuer)
+    assert common_name(issuer) == ("kvstored authority for peers" if usage is Usage.PEER else "kvstored authority")
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
@@ -99,7 +103,9 @@ def test_openssl_finds_them_good(certs: Certs) -> None:
 
 def test_nothing_is_overwritten_unless_told(certs: Certs) -> None:
     certs("client", "alice")
-    for command, file in ((("init",), "ca"), (("client", "alice"), "client-alice")):
+    for command, file in ((("init",), "ca"), (("client", "alice"), "client-alice"), (("peer",), "peer")):
+        if file == "peer":
+            certs(*command)
         before = certs.read(file)
         path = certs.folder / f"{file}.crt"
         assert certs(*command, status=1) == f"Error:  {path} exists; --force overwrites it\n"
@@ -136,11 +142,57 @@ def test_revoked_ones_are_refused_by_their_list(certs: Certs) -> None:
     assert listed.is_signature_valid(public)  # type: ignore[arg-type]
 
 
+def test_each_authority_lists_those_that_it_issued(certs: Certs) -> None:
+    certs("client", "alice")
+    certs("peer")
+    said = certs("revoke", "peer", "client-alice")
+    assert "peer-ca.crl: 1 revoked (--peer-crl-file)" in said
+    assert "/ca.crl: 1 revoked (--client-crl-file)" in said
+    for file, revoked in (("ca", "client-alice"), ("peer-ca", "peer")):
+        listed = x509.load_pem_x509_crl((certs.folder / f"{file}.crl").read_bytes())
+        assert [one.serial_number for one in listed] == [certs.read(revoked).serial_number]
+        assert listed.is_signature_valid(certs.read(file).public_key())  # type: ignore[arg-type]
+    assert certs("show").count("revoked=yes") == 2
+    certs("renew", "peer", "client-alice")
+    assert issued_by(certs.read("peer"), certs.read("peer-ca"))
+    assert issued_by(certs.read("client-alice"), certs.read("ca"))
+    assert "revoked=yes" not in certs("show")
+
+
+def test_a_folder_with_one_authority_goes_on(certs: Certs) -> None:
+    """As the release before made it: `ca` issues, renews and revokes everything."""
+    for path in certs.folder.glob("peer-ca.*"):
+        path.unlink()
+    certs("peer", "--days", "10")
+    assert issued_by(certs.read("peer"), certs.read("ca"))
+    assert "peer.crt" in certs("renew")
+    assert "ca.crl: 1 revoked (--client-crl-file, --peer-crl-file)" in certs("revoke", "peer")
+    assert certs("show").count("\n") == 3
+    assert certs("init", status=1) == f"Error:  {certs.folder}/ca.crt exists; --force overwrites it\n"
+    assert not (certs.folder / "peer-ca.crt").exists()
+
+
+def test_a_certificate_of_another_authority_is_renewed_by_ours_and_not_revoked(certs: Certs) -> None:
+    certs("peer")
+    certs("client", "alice")
+    certs("init", "--force")
+    assert "client-alice.crt was issued by no authority in" in certs("revoke", "client-alice", status=1)
+    certs("renew", "peer", "client-alice")
+    assert issued_by(certs.read("peer"), certs.read("peer-ca"))
+    assert issued_by(certs.read("client-alice"), certs.read("ca"))
+
+
+def test_a_long_name_is_cut_for_the_second_authority(certs: Certs) -> None:
+    certs("init", "--force", "--name", "x" * 64)
+    assert common_name(certs.read("ca")) == "x" * 64
+    assert common_name(certs.read("peer-ca")) == "x" * 54 + " for peers"
+
+
 def test_the_authority_itself_is_not_revoked(certs: Certs) -> None:
     """Or nobody would be let in any more."""
     before = (certs.folder / "ca.crl").read_bytes()
     shutil.copy(certs.folder / "ca.crt", certs.folder / "copy.crt")
-    for name in ("ca", "ca.crt", "copy"):
+    for name in ("ca", "ca.crt", "copy", "peer-ca"):
         assert "is the authority's own" in certs("revoke", name, status=1)
     assert (certs.folder / "ca.crl").read_bytes() == before
 
@@ -151,11 +203,12 @@ def test_what_is_revoked_is_shown(certs: Certs) -> None:
     assert "revoked=" in certs("show", str(certs.folder / "ca.crl"))
     assert "revoked=yes" not in certs("show")
     certs("revoke", "client-alice")
-    authority, listed, alice, bob = certs("show").splitlines()
+    authority, listed, _, none, alice, bob = certs("show").splitlines()
     serial = f"{certs.read('client-alice').serial_number:x}"
     assert " use=list name=kvstored authority ends=" in listed
     assert listed.endswith(f" revoked={serial}")
     assert alice.endswith(f" serial={serial} revoked=yes")
+    assert none.endswith(" revoked=-")
     assert "revoked=" not in bob
     assert "revoked=" not in authority
 
@@ -169,7 +222,7 @@ def test_all_that_can_be_read_is_shown(certs: Certs, capsys: pytest.CaptureFixtu
     signal.signal(signal.SIGINT, interrupt)
     out, err = capsys.readouterr()
     assert [line.partition(": ")[0] for line in out.splitlines()] == [
-        str(certs.folder / name) for name in ("ca.crt", "client-alice.crt")
+        str(certs.folder / name) for name in ("ca.crt", "peer-ca.crt", "peer-ca.crl", "client-alice.crt")
     ]
     assert err.splitlines() == [
         f"Error:  {certs.folder}/ca.crl holds no list of revoked certificates that can be read (PEM or DER)",
@@ -196,6 +249,9 @@ def test_every_certificate_and_list_of_a_file_is_shown(certs: Certs) -> None:
         (("client",), "provide the name of one user"),
         (("client", "a", "b"), "provide the name of one user"),
         (("client", "x" * 65), "a name has 1 to 64 characters"),
+        (("peer", "--name", "ca"), "peer-ca.crt is an authority's; choose another name"),
+        (("peer", "--name", "ca", "--force"), "peer-ca.crt is an authority's; choose another name"),
+        (("renew", "peer-ca"), "peer-ca.crt is no certificate of a server, client or peer"),
         (("client", "--days", "0", "a"), "--days must be at least 1"),
         (("client", "--days", "99999999999", "a"), "99999999999 days are too many"),
         (("init", "x"), "no arguments accepted"),

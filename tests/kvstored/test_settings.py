@@ -129,6 +129,14 @@ def test_refusals(fields: dict[str, Any], message: str) -> None:
     assert str(refusal.value) == message
 
 
+def test_certificates_of_any_usage_are_warned_of() -> None:
+    tls = TlsSettings(trusted_ca_file=PATH, allow_any_usage=True)
+    (warning,) = Settings(
+        peer_tls=dataclasses.replace(tls, cert_file=PATH, key_file=PATH), listen_peer_urls=(SECURE,)
+    ).warnings
+    assert "--peer-cert-allow-any-usage lets every certificate" in warning
+
+
 @pytest.mark.parametrize(
     "fields",
     [

@@ -72,6 +72,26 @@ def names(held: Credentials) -> list[str]:
     return [expiry.name for expiry in held.expiries]
 
 
+@pytest.mark.parametrize(
+    ("usage", "hosts", "why"),
+    [
+        (Usage.PEER, ["localhost"], ""),
+        (Usage.PEER, [], "the certificate is not made for members: it names no host"),
+        (Usage.SERVER, ["localhost"], "the certificate is not made for clients (extended key usage)"),
+    ],
+)
+def test_a_member_whose_certificate_the_others_will_refuse_says_so(
+    folder: Path, pki: Pki, caplog: pytest.LogCaptureFixture, usage: Usage, hosts: list[str], why: str
+) -> None:
+    put(folder, issue(pki.ca, "peer", hosts, usage))
+    open_side("peer", settings(folder), POLICY, folder, iter(()))
+    told = [record.__dict__["fields"]["why"] for record in caplog.records if record.levelno == logging.WARNING]
+    assert [line[: len(why)] for line in told] == ([why] if why else [])
+    caplog.clear()
+    open_side("peer", replace(settings(folder), allow_any_usage=True), POLICY, folder, iter(()))
+    assert caplog.records == []
+
+
 async def test_a_changed_certificate_is_taken(folder: Path, pki: Pki, monkeypatch: pytest.MonkeyPatch) -> None:
     async with watched(folder, monkeypatch) as held:
         before = held.material

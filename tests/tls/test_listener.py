@@ -77,6 +77,7 @@ async def listening(
         allowed_cn=asked.allowed_cn,
         allowed_hostname=asked.allowed_hostname,
         skip_address_check=asked.skip_address_check,
+        allow_any_usage=asked.allow_any_usage,
     )
     held = Credentials(side, with_pair, policy)
     port = await listen_tls(Echo, "127.0.0.1", 0, 100, held)
@@ -317,9 +318,10 @@ async def test_no_session_outlives_its_certificate(pki: Pki, caplog: pytest.LogC
 @pytest.mark.parametrize(
     ("tls", "hosts", "why"),
     [
-        (TlsSettings(allowed_cn="named"), (), ""),
+        (TlsSettings(allowed_cn="named", allow_any_usage=True), (), ""),
         (TlsSettings(allowed_cn="other"), (), "the certificate of 'named' has not the common name 'other'"),
-        (TlsSettings(), (), ""),  # names no host: may come from anywhere
+        (TlsSettings(), (), "the certificate of 'named' is not made for members: it names no host"),
+        (TlsSettings(allow_any_usage=True), (), ""),  # names no host: may come from anywhere
         (TlsSettings(), ("127.0.0.1",), ""),
         (TlsSettings(), ("192.0.2.1", "localhost"), ""),  # a name that leads to where it comes from
         (TlsSettings(), ("192.0.2.1",), "the certificate of 'named' is not good for 127.0.0.1, where it connects from"),
@@ -337,6 +339,7 @@ async def test_the_name_of_a_member(
         allowed_cn=tls.allowed_cn,
         allowed_hostname=tls.allowed_hostname,
         skip_address_check=tls.skip_address_check,
+        allow_any_usage=tls.allow_any_usage,
     )
     context = pki.context(pki.issue("named", hosts))
     async with listening(pki, caplog, asked, "peer") as scene:
@@ -345,6 +348,25 @@ async def test_the_name_of_a_member(
         else:
             assert await echo(scene, context) == b""
             await scene.until(lambda: any(why in line for line in scene.told))
+
+
+@pytest.mark.parametrize(
+    ("usage", "hosts"), [(Usage.CLIENT, ()), (Usage.CLIENT, HOSTS), (Usage.PEER, ())], ids=["user", "hosts", "no host"]
+)
+async def test_a_certificate_that_was_not_made_for_a_member(
+    pki: Pki, caplog: pytest.LogCaptureFixture, usage: Usage, hosts: tuple[str, ...]
+) -> None:
+    """A user's certificate by the members' own authority must not make its user a member."""
+    context = pki.context(pki.issue("mallory", hosts, usage))
+    async with listening(pki, caplog, side="peer") as scene:
+        assert await echo(scene, context) == b""
+        await scene.until(lambda: any("'mallory' is not made for members" in line for line in scene.told))
+        assert "--peer-cert-allow-any-usage lets it pass" in scene.told[0]
+    old = TlsSettings(trusted_ca_file=pki.ca_file, allow_any_usage=True)
+    async with listening(pki, caplog, old, side="peer") as scene:
+        assert await echo(scene, context) == b"hello"
+    async with listening(pki, caplog) as scene:  # clients' port: a client's certificate is all it takes
+        assert await echo(scene, context) == b"hello"
 
 
 async def test_a_client_may_come_from_anywhere(pki: Pki, caplog: pytest.LogCaptureFixture) -> None:

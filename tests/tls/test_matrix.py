@@ -96,6 +96,13 @@ def test_who_must_not_come_in_is_refused_and_told_of(scene: Scene, shown: str, s
     assert REASONS[shown] in scene.refusal_of(ours, side)
 
 
+def test_a_users_certificate_does_not_come_in_as_a_member(scene: Scene) -> None:
+    with socket.create_connection((scene.address, scene.port("peer")), SECONDS) as raw:
+        ours = raw.getsockname()
+        assert ask(raw, scene.pki.context(scene.tls.client)) == b""
+    assert "the certificate of 'alice' is not made for members" in scene.refusal_of(ours, "peer")
+
+
 @pytest.mark.parametrize("side", ["client", "peer"])
 def test_an_old_version_of_tls_is_refused(scene: Scene, side: str) -> None:
     context = scene.pki.context(scene.tls.client)

@@ -93,6 +93,10 @@ async def test_messages_go_over_tls(pki: Pki) -> None:
         ("self-signed", "its certificate: self-signed certificate"),
         ("wrong name", "its certificate: IP address mismatch"),
         ("for clients alone", "its certificate: unsuitable certificate purpose"),
+        (
+            "for servers alone",
+            "is not made for members: its extended key usage is not that",
+        ),
         ("revoked", "is revoked"),
         ("another common name", "has not the common name 'good'"),
         ("plain", "it does not speak TLS"),
@@ -105,6 +109,7 @@ async def test_who_poses_as_a_member_is_not_believed(
     pairs = pki.matrix()
     pairs["odd"] = pki.odd()
     pairs["for clients alone"] = pki.issue("for-clients", usage=Usage.CLIENT)
+    pairs["for servers alone"] = pairs["wrong usage"]
     pairs["another common name"] = pki.issue("another-name")
     more: dict[str, Any] = {"crl_file": pki.revoke("revoked")} if shown == "revoked" else {}
     if shown == "another common name":
