@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 COMPILED := $(wildcard kvstore/*.pyx kvstore/*/*.pyx) $(shell sed -n 's/^    "\(kvstore.*\.py\)",$$/\1/p' setup.py)
 
-.PHONY: help run cluster check lock-check test sim fuzz fuzz-guided bench conformance differential test-patroni clean
+.PHONY: help run cluster check lock-check test sim fuzz fuzz-guided bench conformance differential listings test-patroni clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ conformance: $(READY)  ## replay etcd's recordings against ours
 
 differential: $(READY)  ## 20,000 random requests to ours, to etcd and to a model; others: DIFFERENTIAL_SEED=7
 	@DIFFERENTIAL_OPERATIONS=$${DIFFERENTIAL_OPERATIONS:-20000} exec $(BIN)/pytest tests/differential --log-cli-level=INFO $(ARGS)
+
+listings: $(READY)  ## what long listings and wide fan-outs take of other requests, five minutes: ARGS=--small
+	@exec $(BIN)/python -m tests.listings $(ARGS)
 
 test-patroni: $(READY)  ## PostgreSQL under Patroni, led by three members; needs Debian's postgresql
 	@exec $(BIN)/pytest tests/clients -m patroni $(ARGS)

@@ -18,9 +18,9 @@ from kvstore.store.tree import ROOT
 #: Work of one slice. A unit is the wake-up of a long poll, well below a microsecond; so a slice takes about 10 ms.
 SLICE_UNITS = 16_384
 #: A stream is written to, which takes a system call.
-STREAM_UNITS = 16
+STREAM_UNITS = 32
 #: Bytes of an event that take a unit to be copied to one watcher.
-UNIT_BYTES = 1024
+UNIT_BYTES = 512
 #: Events whose deliveries are put off, and their bytes. Beyond that, the watchers that a further event is for are
 #: ended instead, behind all that they get before it; they ask again, and the history has what they missed.
 DUE_EVENTS = 10_000
