@@ -10,7 +10,13 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 #: Written for the compiler, with another way in Python beside each of them.
-NATIVE = ["kvstore.native", "kvstore.storage.native", "kvstore.http.native", "kvstore.http.sockets_native"]
+NATIVE = [
+    "kvstore.native",
+    "kvstore.storage.native",
+    "kvstore.http.native",
+    "kvstore.http.sockets_native",
+    "kvstore.http.texts_native",
+]
 
 #: Plain Python that each request passes through, compiled from the very source that runs without.
 HOT = [

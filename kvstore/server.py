@@ -27,7 +27,7 @@ from kvstore.collector import Collector, no_collections
 from kvstore.disk import NodeDisk
 from kvstore.exposure import open_doors
 from kvstore.hello import Facts, Hello, Verdict
-from kvstore.http import shortcut, sockets
+from kvstore.http import shortcut, sockets, texts
 from kvstore.http.app import Http
 from kvstore.http.app import Settings as HttpSettings
 from kvstore.http.app import serve as serve_http
@@ -93,6 +93,7 @@ is_compiled = all(
         lanes.is_compiled,
         shortcut.is_compiled,
         sockets.is_compiled,
+        texts.is_compiled,
         compiled.is_in_use("kvstore.node"),
     )
 )

@@ -31,7 +31,7 @@ from kvstore.http.reply import (
     last_piece,
     refusal,
 )
-from kvstore.http.request import BodyError
+from kvstore.http.request import SHORT_BODY_BYTES, BodyError
 from kvstore.http.v2.form import TOO_LARGE
 from kvstore.http.v2.long_listings import LongListing
 from kvstore.http.v2.watches import Watch
@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 
 #: `1`, CR LF, one byte, CR LF: what comes with each byte of a body at worst.
 CHUNK_OVERHEAD = 5
+SHORT_BODY_DIGITS = len(str(SHORT_BODY_BYTES))
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}) ([^\x00-\x20\x7f]+) HTTP/1\.[01]\r\n")
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
 
@@ -199,6 +200,13 @@ class Exchange:
     @property
     def content_type(self) -> bytes | None:
         return self.header("Content-Type")
+
+    @property
+    def has_short_body(self) -> bool:
+        if self.header("Transfer-Encoding") is not None:
+            return False
+        length = self.header("Content-Length") or b"0"
+        return len(length) <= SHORT_BODY_DIGITS and int(length) <= SHORT_BODY_BYTES
 
     @property
     def authorization(self) -> bytes | None:

@@ -9,9 +9,10 @@ from typing import Any
 
 from kvstore import logs
 from kvstore.http.backend import Backend
+from kvstore.http.json_body import JsonTooLong, json_body
 from kvstore.http.reply import JSON, Answer
 from kvstore.http.request import BodyError, Request
-from kvstore.http.v2.answers import quote
+from kvstore.http.texts import quote
 from kvstore.http.v2.stats import STATES
 
 #: etcd's levels, each with its short names, and ours.
@@ -57,7 +58,9 @@ class DebugApi:
     async def log_level(self, request: Request) -> Answer:
         """`{"Level": "DEBUG"}`, in any case; what follows the object is ignored, as in etcd."""
         try:
-            asked = _level(await request.body(self._max_body))
+            asked = _level(await json_body(request, self._max_body))
+        except JsonTooLong as error:
+            return Answer(400, JSON, b'{"message":"%b"}' % error.cause)
         except (BodyError, ValueError, RecursionError):
             return _NOT_JSON
         level = _LEVELS.get(asked.upper())

@@ -12,7 +12,7 @@ tests/http/test_shortcut.py holds all of it against the general functions.
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.string cimport memchr, memcmp, memcpy
 
-from kvstore.http.v2.answers import quote
+from kvstore.http.texts import quote
 from kvstore.http.v2.parameters import DEFAULTS, KeyRequest
 from kvstore.limits import IN_ORDER_BYTES
 from kvstore.store.events import CREATE, SET, Event, NodeView

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+#: A body that costs next to nothing, whatever is in it.
+SHORT_BODY_BYTES = 16 << 10
+
 
 class BodyError(Exception):
     """The body cannot be had; `cause` is etcd's wording of why."""
@@ -27,6 +30,10 @@ class Request(Protocol):
 
     @property
     def content_type(self) -> bytes | None: ...
+
+    @property
+    def has_short_body(self) -> bool:
+        """Whether its head says that at most SHORT_BODY_BYTES follow."""
 
     @property
     def authorization(self) -> bytes | None:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvstore.http.errors import ApiError, api_error
-from kvstore.http.v2.answers import answer_event, encode_error, encode_event, encode_node, format_time, quote
+from kvstore.http.texts import quote
+from kvstore.http.v2.answers import answer_event, encode_error, encode_event, encode_node, format_time
 from kvstore.store.errors import CompareFailed, NotAFile, RootReadOnly, StoreError
 from kvstore.store.events import Event, NodeView
 

@@ -42,6 +42,7 @@ class Question:
         self.authorization = authorization
         self.content_type = None
         self.common_name = None
+        self.has_short_body = False  # permission is judged twice, and the second time must be enough
 
     async def body(self, limit: int) -> bytes:
         return b""

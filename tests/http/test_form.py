@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from urllib.parse import quote_from_bytes, quote_plus
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvstore.http.v2.form import FormError, is_form, parse_form
+from kvstore.http.v2.form import FORM_TYPE, FormError, is_form, parse_form
 
 
 @pytest.mark.parametrize(
@@ -92,3 +94,26 @@ def test_broken_content_types(content_type: bytes, cause: bytes) -> None:
     with pytest.raises(FormError) as caught:
         is_form(content_type)
     assert caught.value.cause == cause
+
+
+def test_too_many_fields_are_named_with_the_limit() -> None:
+    assert len(parse_form(b"&".join(b"%d=1" % number for number in range(1000)))) == 1000
+    for raw in (b"&".join(b"%d=1" % number for number in range(1001)), b"&" * 1000):
+        with pytest.raises(FormError) as caught:
+            parse_form(raw)
+        assert caught.value.cause == b"the form has 1001 fields; at most 1000 are read"
+
+
+def test_a_long_content_type_is_named_with_the_limit() -> None:
+    assert is_form(FORM_TYPE + b"; x=" + b"y" * 900)
+    with pytest.raises(FormError) as caught:
+        is_form(FORM_TYPE + b"; x=" + b"y" * 1000)
+    assert caught.value.cause == b"the Content-Type has 1037 bytes; at most 1024 are read"
+
+
+@pytest.mark.parametrize("form", [b"%zz&", b";&", b"a%41=1&", b"&", b"a=%41&", b"%41", b"+"])
+def test_ten_megabytes_of_anything_are_looked_at_once(form: bytes) -> None:
+    begin = time.thread_time()
+    with contextlib.suppress(FormError):
+        parse_form(form * (10_000_000 // len(form)))
+    assert time.thread_time() - begin < 2.0  # most of them milliseconds

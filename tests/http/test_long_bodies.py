@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvstore.http.texts import quote
 from kvstore.http.v2 import long_bodies
-from kvstore.http.v2.answers import answer_view, quote
+from kvstore.http.v2.answers import answer_view
 from kvstore.http.v2.long_bodies import parts_of, pieces_of_listing
 from kvstore.store import spread
 from kvstore.store.errors import StoreError

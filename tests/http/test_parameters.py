@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from kvstore.http.errors import ApiError
@@ -115,3 +117,13 @@ def test_the_body_counts_for_put_and_post_of_forms_only() -> None:
     with pytest.raises(ApiError) as caught:
         wants_body("PUT", b";")
     assert (caught.value.code, caught.value.cause) == (210, b"mime: no media type")
+
+
+@pytest.mark.parametrize(("text", "number"), [("0" * 9_000_000, 0), ("0" * 9_000_000 + "7", 7), ("0", 0), ("00", 0)])
+def test_leading_zeros_cost_no_more_than_their_length(text: str, number: int) -> None:
+    begin = time.thread_time()
+    assert parse("PUT", body=f"prevIndex={text}").previous_index == number
+    for broken in (text + "a", text + "-1", text + "184467440737095516160"):
+        with pytest.raises(ApiError):
+            parse("PUT", body=f"prevIndex={broken}")
+    assert time.thread_time() - begin < 0.5

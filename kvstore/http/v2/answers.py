@@ -6,39 +6,17 @@ on the path of every request. Pure functions; no statuses but those that an even
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from kvstore.http.errors import ApiError
 from kvstore.http.reply import JSON, RETRY_LATER, Answer
+from kvstore.http.texts import quote
 from kvstore.store.events import COMPARE_AND_SWAP, CREATE, SET, UPDATE, Event, NodeView
 
-_PLAIN_WITHOUT = bytes([*range(0x20), *b'"\\<>&', *range(0x80, 0x100)])
-_SPECIAL = re.compile('[\x00-\x1f"\\\\<>&\u2028\u2029\udc80-\udcff]')
-_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _WITHOUT_VALUE = frozenset((SET, CREATE, UPDATE, COMPARE_AND_SWAP))
 _EPOCH = datetime(1970, 1, 1)
 _SECOND = 1_000_000_000
-
-
-def quote(text: bytes) -> bytes:
-    """Go's encoding of a string, without the quotes around it.
-
-    `<`, `>`, `&`, U+2028 and U+2029 are escaped, and so is each single byte that is not part of valid UTF-8, as
-    U+FFFD; all other characters stay as they are.
-    """
-    if len(text.translate(None, _PLAIN_WITHOUT)) == len(text):
-        return text
-    # surrogateescape marks every bad byte on its own, which is how etcd counts them
-    return _SPECIAL.sub(_escape, text.decode("utf-8", "surrogateescape")).encode()
-
-
-def _escape(match: re.Match[str]) -> str:
-    character = match[0]
-    if character >= "\udc80":
-        return "\\ufffd"
-    return _ESCAPES.get(character) or f"\\u{ord(character):04x}"
 
 
 def format_time(nanoseconds: int) -> bytes:

@@ -14,9 +14,10 @@ from kvstore import logs
 from kvstore.auth import AuthCommand, AuthError, Listed, Role, User, UserChange
 from kvstore.http.backend import Backend, TooManyRequests, Unavailable
 from kvstore.http.guard import BUSY, INSUFFICIENT, TRY_LATER, Denied, Guard
+from kvstore.http.json_body import JsonTooLong, json_body
 from kvstore.http.reply import JSON, Answer
 from kvstore.http.request import BodyError, Request
-from kvstore.http.v2.answers import quote
+from kvstore.http.texts import quote
 from kvstore.http.v2.auth_bodies import BadBody, Patterns, RoleBody, UserBody, parse_role, parse_user
 from kvstore.passwords import TooManyChecks
 from kvstore.wire import (
@@ -112,6 +113,8 @@ class AuthApi:
             return INSUFFICIENT
         except TooManyChecks:
             return TRY_LATER
+        except JsonTooLong as error:
+            return self._message(400, error.cause)
         except (BadBody, BodyError):
             return self._message(400, b"Invalid JSON in request body.")
         except BadRequest as refusal:
@@ -167,7 +170,7 @@ class AuthApi:
         return self._answer(200, _user_with_roles(name, roles) + b"\n")
 
     async def _put_user(self, request: Request) -> Answer:
-        asked = parse_user(await request.body(self._max_body))
+        asked = parse_user(await json_body(request, self._max_body))
         if asked.name != _name(request.path, USERS):
             raise BadRequest(b"User JSON name does not match the name in the URL")
         change = cast(UserChange, await self._change(request, await self._user_command(asked)))
@@ -206,7 +209,7 @@ class AuthApi:
         return self._answer(200, _encode_role(role) + b"\n")
 
     async def _put_role(self, request: Request) -> Answer:
-        asked = parse_role(await request.body(self._max_body))
+        asked = parse_role(await json_body(request, self._max_body))
         if asked.name != _name(request.path, ROLES):
             raise BadRequest(b"Role JSON name does not match the name in the URL")
         if not _says_anything(asked.grant) and not _says_anything(asked.revoke):

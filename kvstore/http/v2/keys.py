@@ -6,6 +6,7 @@ callbacks; `serve_keys` puts them together for one that awaits.
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from typing import TypeAlias
 
@@ -19,7 +20,7 @@ from kvstore.http.request import BodyError, Request
 from kvstore.http.v2.answers import answer_error, answer_event, answer_view, success_head
 from kvstore.http.v2.listings import Listings
 from kvstore.http.v2.long_listings import SHORT_BYTES, SHORT_NODES, LongListing
-from kvstore.http.v2.parameters import KeyRequest, key_of, parse_key_request, wants_body
+from kvstore.http.v2.parameters import WITH_BODY, KeyRequest, key_of, parse_key_request, wants_body
 from kvstore.http.v2.watches import Watch
 from kvstore.passwords import TooManyChecks
 from kvstore.store.errors import StoreError
@@ -36,6 +37,9 @@ from kvstore.store.operations import (
 )
 
 KeyAnswer: TypeAlias = Answer | Watch | LongListing
+
+#: A longer body is parsed beside the event loop.
+LARGE_BYTES = 256 << 10
 
 _new = tuple.__new__  # a NamedTuple made this way costs half
 
@@ -151,11 +155,7 @@ def watch(request: KeyRequest, backend: Backend, load: Load, permit: Permit) -> 
 async def serve_keys(request: Request, backend: Backend, guard: Guard, load: Load) -> KeyAnswer:
     """One request to the key space, from parsing to the answer or the watch that answers it."""
     try:
-        key_of(request.method, request.path, load.limits)  # before its body is waited for
-        body = b""
-        if wants_body(request.method, request.content_type):
-            body = await request.body(load.limits.request_bytes)
-        asked = parse_key_request(request.method, request.path, request.query, body, load.limits)
+        asked = await _parse(request, backend, guard, load)
         if asked.method in ("GET", "HEAD"):
             return await _look(request, asked, backend, guard, load)
         return answer_of(await _write(request, asked, backend, guard), asked, backend)
@@ -167,6 +167,25 @@ async def serve_keys(request: Request, backend: Backend, guard: Guard, load: Loa
         return TRY_LATER
     except BodyError as error:
         return answer_failure(ApiError(INVALID_FORM, error.cause), backend)
+
+
+async def _parse(request: Request, backend: Backend, guard: Guard, load: Load) -> KeyRequest:
+    """What a request asks. Raises as `parse_key_request` and `Guard.permit` do.
+
+    A long body is neither waited for nor parsed where the path alone is refused: parameters can only ask for more. With
+    a short one, mistakes in it are reported first, as in etcd.
+    """
+    method, path, limits = request.method, request.path, load.limits
+    key = key_of(method, path, limits)
+    if method in WITH_BODY and backend.auth.enabled and not request.has_short_body:
+        await guard.permit(request, KeyRequest(method, key))
+    if not wants_body(method, request.content_type):
+        return parse_key_request(method, path, request.query, b"", limits)
+    body = await request.body(limits.request_bytes)
+    if len(body) <= LARGE_BYTES:
+        return parse_key_request(method, path, request.query, body, limits)
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(None, parse_key_request, method, path, request.query, body, limits)
 
 
 async def _write(request: Request, asked: KeyRequest, backend: Backend, guard: Guard) -> Event:

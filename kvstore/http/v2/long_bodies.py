@@ -9,7 +9,8 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 
-from kvstore.http.v2.answers import closing_of, encode_node, opening_of, quote
+from kvstore.http.texts import quote
+from kvstore.http.v2.answers import closing_of, encode_node, opening_of
 from kvstore.store.events import NodeView
 from kvstore.store.frozen_tree import FrozenTree
 from kvstore.store.tree import ROOT, view

@@ -14,9 +14,11 @@ from urllib.parse import urlsplit
 
 from kvstore.http.backend import Backend, TooManyRequests, Unavailable
 from kvstore.http.guard import BUSY, INSUFFICIENT, TRY_LATER, Denied, Guard
+from kvstore.http.json_body import json_body
 from kvstore.http.reply import JSON, TEXT, TEXT_ERROR, Answer
 from kvstore.http.request import BodyError, Request
-from kvstore.http.v2.answers import quote
+from kvstore.http.texts import quote
+from kvstore.http.v2.form import MAX_TYPE_BYTES
 from kvstore.membership import DuplicatePeerURL, Member, MembershipError, RemovedMember, UnknownMember
 from kvstore.passwords import TooManyChecks
 from kvstore.settings import MAX_PEER_URLS_BYTES
@@ -136,7 +138,7 @@ class MembersApi:
 
     async def _peer_urls(self, request: Request) -> tuple[str, ...]:
         _check_content_type(request.content_type or b"")
-        return parse_peer_urls(await request.body(self._max_body))
+        return parse_peer_urls(await json_body(request, self._max_body))
 
     # --- answers ----------------------------------------------------------------------------------------------------
 
@@ -176,6 +178,8 @@ def _member_id(text: str) -> int:
 
 def _check_content_type(line: bytes) -> None:
     """etcd lowers the case only of what stands before a semicolon."""
+    if len(line) > MAX_TYPE_BYTES:
+        raise Refusal(415, f"the Content-Type has {len(line)} bytes; at most {MAX_TYPE_BYTES} are read")
     kind, semicolon, _ = line.partition(b";")
     if semicolon:
         kind = kind.lower().strip()

@@ -14,10 +14,12 @@ from kvstore.http.v2.form import FormError, is_form, parse_form
 from kvstore.limits import IN_ORDER_BYTES, Limits
 
 PREFIX = b"/v2/keys"
+#: Methods whose body may hold parameters.
+WITH_BODY = frozenset(("PUT", "POST"))
 
 _TRUE = frozenset((b"1", b"t", b"T", b"TRUE", b"true", b"True"))
 _FALSE = frozenset((b"0", b"f", b"F", b"FALSE", b"false", b"False"))
-_DIGITS = re.compile(rb"0*[0-9]{1,20}", re.ASCII)
+_DIGITS = re.compile(rb"[0-9]{1,20}", re.ASCII)
 _UINT64_LIMIT = 1 << 64
 _DEFAULT_LIMITS = Limits()
 
@@ -49,7 +51,7 @@ _new = tuple.__new__  # a NamedTuple made this way costs a third, and nearly eve
 
 def wants_body(method: str, content_type: bytes | None) -> bool:
     """Whether the body holds parameters. Raises ApiError where the Content-Type cannot be parsed."""
-    if method not in ("PUT", "POST"):
+    if method not in WITH_BODY:
         return False
     try:
         return is_form(content_type)
@@ -179,7 +181,8 @@ def _ttl(fields: dict[bytes, bytes]) -> int | None:
 
 def _uint64(text: bytes) -> int | None:
     """Go's strconv.ParseUint in base 10: digits only, leading zeros allowed, below 2**64."""
-    if _DIGITS.fullmatch(text) is None:
+    digits = text.lstrip(b"0") if len(text) > 20 else text
+    if _DIGITS.fullmatch(digits or text[:1]) is None:
         return None
-    number = int(text.lstrip(b"0") or b"0")
+    number = int(digits or b"0")
     return number if number < _UINT64_LIMIT else None
