@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 COMPILED := $(wildcard kvstore/*.pyx kvstore/*/*.pyx) $(shell sed -n 's/^    "\(kvstore.*\.py\)",$$/\1/p' setup.py)
 
-.PHONY: help run cluster check lock-check test sim fuzz fuzz-guided bench conformance differential listings test-patroni clean
+.PHONY: help run cluster check lock-check test restarts sim fuzz fuzz-guided bench conformance differential listings test-patroni clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ lock-check: $(READY)
 
 test: $(READY)  ## all tests
 	@exec $(BIN)/pytest $(ARGS)
+
+restarts: $(READY)  ## the whole table of restarts: each operation on the members, before and after a snapshot, flags of any day
+	@KVSTORE_RESTARTS=1 exec $(BIN)/pytest tests/system/test_restarts.py $(ARGS)
 
 sim: $(READY)  ## 1,000 seeds of whole clusters in the simulator; one again: ARGS='--seed 7'
 	@exec $(BIN)/python -m tests.sim $(ARGS)
