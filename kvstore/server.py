@@ -38,10 +38,12 @@ from kvstore.http.peer import peer_http
 from kvstore.lanes import ThreadLanes
 from kvstore.levels import HIGHEST_LEVEL
 from kvstore.membership import Membership, MembershipError
+from kvstore.newcomer import Newcomer
 from kvstore.node import Node, NodeOptions
 from kvstore.passwords import Passwords
 from kvstore.proposals import Done, Outcome, Unavailable
 from kvstore.raft.config import Config
+from kvstore.raft.types import NO_MEMBER
 from kvstore.reconfiguration import Reconfiguration
 from kvstore.replicated_clock import ReplicatedClock
 from kvstore.settings import Settings
@@ -130,6 +132,7 @@ class Server:
         self._started = time.time_ns()
         identity = opened.identity
         self.cluster_id = identity.cluster_id
+        self._newcomer = Newcomer(identity.member_id, opened.folder.path)
         self._lanes = ThreadLanes(self._flush, self._broken)
         self._hurry = threading.Event()  # set: nobody is left to make a snapshot in small bites for
         self._transport = PeerTransport(identity, self, self._tls.peer, self._facts)
@@ -337,6 +340,11 @@ class Server:
         log.error("a peer refuses this member", peer=f"{member:x}", reason=verdict.value)
         if verdict in _FATAL_VERDICTS:
             self._stop(_FATAL_VERDICTS[verdict])
+        elif verdict is Verdict.CLUSTER:
+            node, raft = self.node, self.node.raft
+            is_untouched = raft.log.last_index == bootstrap.GENESIS_INDEX and node.last_leader == NO_MEMBER
+            if why := self._newcomer.refused(member, raft.configuration.voters, is_untouched):
+                self._stop(why)
 
     # --- the loop -------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.http.client import RawClient, Response, request
 from tests.system.load import ask, healthy, keys_below, leader_among, load, put
-from tests.system.members import Cluster, Member, running, until
+from tests.system.members import Cluster, Member, prepared, running, until
 
 FLAGS = ("--heartbeat-interval", "50", "--election-timeout", "500")
 GAP_SECONDS = 0.5  # one election timeout
@@ -232,3 +232,38 @@ async def test_a_member_that_nobody_added_does_not_start(tmp_path: Path) -> None
         stranger = Member("n2", tmp_path, cluster.members[0].address, (*FLAGS, "--initial-cluster-state", "existing"))
         stranger.initial_cluster = f"n1={cluster.members[0].peer_url},n2={stranger.peer_url}"
         assert "add it first" in await stranger.refuses_to_start()
+
+
+async def test_a_newcomer_without_existing_says_that_a_cluster_runs_and_ends(tmp_path: Path) -> None:
+    async with running(3, tmp_path, FLAGS) as cluster:
+        await introduced(*cluster.members)
+        first = cluster.members[0]
+        fourth = Member("n4", tmp_path, first.address, FLAGS)
+        assert (await members_api(first, "POST /v2/members", fourth.peer_url)).status == 201
+        cluster.members.append(fourth)
+        cluster.introduce()
+        advice = f"delete {fourth.folder}, which never held anything of the running cluster"
+        assert advice in await fourth.refuses_to_start()
+        fourth.flags.extend(("--initial-cluster-state", "existing"))
+        assert advice in await fourth.refuses_to_start()
+        shutil.rmtree(fourth.folder)
+        await fourth.start()
+        await healthy(*cluster.members)
+
+
+async def test_one_stranger_does_not_stop_a_member_that_waits_for_its_cluster(tmp_path: Path) -> None:
+    """At the URL of one of three is a member of another cluster; the third one comes later."""
+    async with prepared(3, tmp_path / "ours", FLAGS) as cluster, running(1, tmp_path / "other", FLAGS) as other:
+        (stranger,) = other.members
+        first, second, third = cluster.members
+        second.peer_url = stranger.peer_url
+        cluster.introduce()
+        await first.start()
+
+        async def is_refused() -> bool:
+            return "reason=cluster" in first.log
+
+        await until(is_refused, "the stranger refuses it")
+        await third.start()
+        await healthy(first, third)
+        assert first.is_running
