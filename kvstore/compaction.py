@@ -31,7 +31,8 @@ class SavingDisk(Protocol):
 
 
 class CompactionLimits(NamedTuple):
-    """Entries and bytes of the log. A snapshot is due when either has gathered since the last one."""
+    """Entries and bytes of log. A snapshot is due when either has gathered since the last one. Where that was large,
+    a quarter of its size instead of `snapshot_bytes`."""
 
     snapshot_count: int
     snapshot_bytes: int
@@ -79,6 +80,12 @@ class Compaction:
     def status(self) -> SnapshotStatus:
         return SnapshotStatus(self._failures, self._failing, self._last, self._log_bytes(), self.refusing)
 
+    @property
+    def _due_bytes(self) -> int:
+        """Of log since the last snapshot: less often where a snapshot is large, for all of it is written each time."""
+        limits = self._limits
+        return max(limits.snapshot_bytes, min(self._file_bytes // 4, limits.max_log_bytes // 4))
+
     def is_due(self) -> bool:
         raft, limits = self._raft, self._limits
         if self._is_saving or raft.now < self._retry_tick or raft.applied < raft.log.start_index:
@@ -86,7 +93,7 @@ class Compaction:
         return (
             self._is_wanted
             or raft.applied - self._index >= limits.snapshot_count
-            or raft.log.size_to(raft.applied) - self._size >= limits.snapshot_bytes
+            or raft.log.size_to(raft.applied) - self._size >= self._due_bytes
         )
 
     def want(self) -> None:

@@ -205,6 +205,9 @@ class NodeDisk:
 
         self._lanes.bulk(job, lambda piece: done(*piece), lambda problem: failed(str(problem)))
 
+    def verify_snapshot(self, meta: SnapshotMeta, done: Callable[[str], None]) -> None:
+        self._lanes.bulk(lambda: self._snapshots.examine(meta), done, lambda problem: done(str(problem)))
+
     def write_piece(self, chunk: SnapshotChunk, done: Callable[[], None], failed: Callable[[str], None]) -> None:
         def job() -> None:
             if chunk.offset == 0:

@@ -174,7 +174,9 @@ class Node:
         self._round_context = 0
         self._round_tick = 0
         self._readable: deque[tuple[int, list[tuple[int, Callable[[Unavailable | None], None]]]]] = deque()
-        self._sender = SnapshotSender(raft.member_id, disk, network.send, raft.snapshot_sent, options.chunk_bytes)
+        self._sender = SnapshotSender(
+            raft.member_id, disk, network.send, raft.snapshot_sent, self._compaction.want, options.chunk_bytes
+        )
         self._receiver = SnapshotReceiver(raft.member_id, disk, network.send, self._snapshot_received)
 
     # --- what others may ask ------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from kvstore.bootstrap import Opened, StartError
 from kvstore.collector import Collector, no_collections
 from kvstore.disk import NodeDisk
 from kvstore.exposure import open_doors
+from kvstore.heap import give_large_blocks_back
 from kvstore.hello import Facts, Hello, Verdict
 from kvstore.http import shortcut, sockets, texts
 from kvstore.http.app import Http
@@ -74,10 +75,10 @@ PUBLISH_SECONDS = 1.0
 HAND_OVER_SECONDS = 3.0
 GRACE_SECONDS = 5.0
 PEER_ACCEPT_QUEUE = 100
-#: A snapshot is due after so many bytes of log, or after a quarter of `--max-log-bytes`: writes are refused only after
+#: A snapshot is due after so many bytes of log, or after an eighth of `--max-log-bytes`: writes are refused only after
 #: several attempts.
-SNAPSHOT_BYTES = 256 << 20
-LOG_SNAPSHOTS = 4
+SNAPSHOT_BYTES = 128 << 20
+LOG_SNAPSHOTS = 8
 #: Members that said hello, that this one does not know and that were not removed: remembered, and dialled if they ask.
 MAX_STRANGERS = 16
 #: Files that clients never get: the log, snapshots, listeners, and two connections to each peer and those that retry.
@@ -540,6 +541,7 @@ def _connections_for(files: int, tls_ports: int = 0) -> int:
 def run(settings: Settings, started: Callable[[Server], None] | None = None) -> int:
     """Serves until a signal or a failure ends it; gives the exit status. `started` is for tests."""
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
+    give_large_blocks_back()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(settings, started))
 

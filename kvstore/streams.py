@@ -17,6 +17,9 @@ from kvstore.wire import PeerMessage, SnapshotAck, SnapshotChunk
 CHUNK_BYTES = 1 << 20
 RETRY_TICKS = 50
 MAX_RETRIES = 20
+#: From a stream that failed to the next attempt at the same member: doubled with each failure in a row (0.1 to 30 s).
+FIRST_BACKOFF_TICKS = 10
+LAST_BACKOFF_TICKS = 3_000
 
 log = logs.get("snapshot")
 
@@ -34,6 +37,10 @@ class SnapshotDisk(Protocol):
     ) -> None:
         """`done(piece, size of the whole file)`."""
 
+    def verify_snapshot(self, meta: SnapshotMeta, done: Callable[[str], None]) -> None:
+        """Reads our own file from its first byte to its last: `done("")` if it is sound or gone, or what is wrong. One
+        that is damaged is not used any more."""
+
     def write_piece(self, chunk: SnapshotChunk, done: Callable[[], None], failed: Callable[[str], None]) -> None:
         """Writes a piece; offset 0 begins a new file, the last piece ends it: verified, synced and in place."""
 
@@ -41,7 +48,7 @@ class SnapshotDisk(Protocol):
 class _Outgoing:
     """A stream to one follower. `offset`: how many bytes it is known to hold."""
 
-    __slots__ = ("idle", "meta", "offset", "reading", "retries", "term")
+    __slots__ = ("backoff", "idle", "meta", "offset", "reading", "retries", "term")
 
     def __init__(self, meta: SnapshotMeta, term: int) -> None:
         self.meta = meta
@@ -50,10 +57,15 @@ class _Outgoing:
         self.idle = 0  # ticks since the last progress
         self.retries = 0
         self.reading = False
+        self.backoff = 0  # ticks until its failure is reported, and another attempt may follow; 0: it has not failed
 
 
 class SnapshotSender:
-    """The leader's side: streams to any number of followers; `sent(member, ok)` ends each."""
+    """The leader's side: streams to any number of followers; `sent(member, ok)` ends each.
+
+    A failure is reported only after a time that doubles with each one in a row. Meanwhile our own file is verified,
+    once; `damaged()` asks for another snapshot.
+    """
 
     def __init__(
         self,
@@ -61,6 +73,7 @@ class SnapshotSender:
         disk: SnapshotDisk,
         send: Callable[[PeerMessage], None],
         sent: Callable[[int, bool], None],
+        damaged: Callable[[], None],
         chunk_bytes: int = CHUNK_BYTES,
     ) -> None:
         self._member = member
@@ -68,12 +81,15 @@ class SnapshotSender:
         self._disk = disk
         self._send = send
         self._sent = sent
+        self._damaged = damaged
         self._outgoing: dict[int, _Outgoing] = {}
+        self._failures: dict[int, int] = {}  # in a row, by member
+        self._verified: SnapshotMeta | None = None  # our last file that was verified, or is being verified
 
     def start(self, request: SnapshotRequest) -> None:
         """Begins to stream `request.meta` to `request.to`, unless that is under way."""
         running = self._outgoing.get(request.to)
-        if running is not None and (running.meta, running.term) == (request.meta, request.term):
+        if running is not None and (running.backoff or (running.meta, running.term) == (request.meta, request.term)):
             return
         log.info("sending a snapshot", to=f"{request.to:x}", index=request.meta.index)
         self._outgoing[request.to] = stream = _Outgoing(request.meta, request.term)
@@ -81,10 +97,10 @@ class SnapshotSender:
 
     def acknowledged(self, ack: SnapshotAck) -> None:
         stream = self._outgoing.get(ack.sender)
-        if stream is None or (ack.index, ack.term) != (stream.meta.index, stream.term):
+        if stream is None or (ack.index, ack.term) != (stream.meta.index, stream.term) or stream.backoff:
             return
         if not ack.ok:
-            self._end(ack.sender, ok=False)
+            self._fail(ack.sender, stream, "it cannot take it, as its own log says")
         elif ack.offset != stream.offset or stream.retries:
             stream.offset = ack.offset
             stream.idle = stream.retries = 0
@@ -92,6 +108,11 @@ class SnapshotSender:
 
     def tick(self) -> None:
         for member, stream in list(self._outgoing.items()):
+            if stream.backoff:
+                stream.backoff -= 1
+                if not stream.backoff:
+                    self._end(member, ok=False)
+                continue
             if stream.reading:
                 continue  # our own disk is slow, not the follower
             stream.idle += 1
@@ -107,6 +128,7 @@ class SnapshotSender:
     def stop(self) -> None:
         """This member leads no more: whoever does starts over."""
         self._outgoing.clear()
+        self._failures.clear()
 
     def _read(self, member: int, stream: _Outgoing) -> None:
         if stream.reading:
@@ -119,17 +141,42 @@ class SnapshotSender:
             if self._outgoing.get(member) is not stream:
                 return
             if offset >= total:
+                self._failures.pop(member, None)
                 self._end(member, ok=True)
                 return
             self._send(SnapshotChunk(member, self._member, stream.term, stream.meta, offset, total, piece))
 
         def failed(why: str) -> None:
-            log.warning("cannot read the snapshot that a member needs", to=f"{member:x}", why=why)
             stream.reading = False
             if self._outgoing.get(member) is stream:
-                self._end(member, ok=False)
+                self._fail(member, stream, f"it cannot be read here: {why}")
 
         self._disk.read_piece(stream.meta, offset, self._chunk_bytes, done, failed)
+
+    def _fail(self, member: int, stream: _Outgoing, why: str) -> None:
+        failures = self._failures[member] = self._failures.get(member, 0) + 1
+        stream.backoff = min(FIRST_BACKOFF_TICKS << min(failures - 1, 30), LAST_BACKOFF_TICKS)
+        log.warning(
+            "a member did not get the snapshot that it needs",
+            to=f"{member:x}",
+            index=stream.meta.index,
+            why=why,
+            failures=failures,
+        )
+        self._verify(stream.meta)
+
+    def _verify(self, meta: SnapshotMeta) -> None:
+        if meta == self._verified:
+            return
+        self._verified = meta
+
+        def done(problem: str) -> None:
+            if problem:
+                log.error("our own snapshot is damaged, another one is saved", index=meta.index, why=problem)
+                self._verified = None
+                self._damaged()
+
+        self._disk.verify_snapshot(meta, done)
 
     def _end(self, member: int, ok: bool) -> None:
         del self._outgoing[member]

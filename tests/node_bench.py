@@ -76,6 +76,9 @@ class SlowDisk:
     ) -> None:
         raise AssertionError("no snapshot here")
 
+    def verify_snapshot(self, meta: SnapshotMeta, done: Callable[[str], None]) -> None:
+        raise AssertionError("no snapshot here")
+
     def write_piece(self, chunk: SnapshotChunk, done: Callable[[], None], failed: Callable[[str], None]) -> None:
         raise AssertionError("no snapshot here")
 

@@ -8,7 +8,14 @@ from random import Random
 import pytest
 
 from kvstore.raft.types import Configuration, SnapshotMeta, SnapshotRequest
-from kvstore.streams import MAX_RETRIES, RETRY_TICKS, SnapshotReceiver, SnapshotSender
+from kvstore.streams import (
+    FIRST_BACKOFF_TICKS,
+    LAST_BACKOFF_TICKS,
+    MAX_RETRIES,
+    RETRY_TICKS,
+    SnapshotReceiver,
+    SnapshotSender,
+)
 from kvstore.wire import PeerMessage, SnapshotAck, SnapshotChunk
 
 META = SnapshotMeta(10, 2, Configuration())
@@ -22,6 +29,8 @@ class Folder:
         self.held = held
         self.written = bytearray()
         self.problem = ""
+        self.damage = ""  # what is wrong with the file
+        self.verified = 0
 
     def read_piece(
         self,
@@ -35,6 +44,10 @@ class Folder:
             failed(self.problem)
         else:
             done(self.held[offset : offset + limit], len(self.held))
+
+    def verify_snapshot(self, meta: SnapshotMeta, done: Callable[[str], None]) -> None:
+        self.verified += 1
+        done(self.damage)
 
     def write_piece(self, chunk: SnapshotChunk, done: Callable[[], None], failed: Callable[[str], None]) -> None:
         if self.problem:
@@ -55,14 +68,37 @@ class Pair:
         self.leader_disk, self.follower_disk = Folder(held), Folder()
         self.ended: list[tuple[int, bool]] = []
         self.received: list[SnapshotRequest] = []
+        self.wanted: list[bool] = []  # asked for another snapshot
         send = self.wire.append
         self.sender = SnapshotSender(
-            LEADER, self.leader_disk, send, lambda *end: self.ended.append(end), chunk_bytes=10
+            LEADER,
+            self.leader_disk,
+            send,
+            lambda *end: self.ended.append(end),
+            lambda: self.wanted.append(True),
+            chunk_bytes=10,
         )
         self.receiver = SnapshotReceiver(FOLLOWER, self.follower_disk, send, self.received.append)
 
     def start(self, term: int = 3) -> None:
         self.sender.start(SnapshotRequest(FOLLOWER, LEADER, term, META))
+
+    def pass_ticks(self, ticks: int) -> None:
+        for _ in range(ticks):
+            self.sender.tick()
+
+    def fail_once(self, term: int = 3) -> int:
+        """A whole attempt at a follower that refuses; the ticks until the failure is reported."""
+        reported = len(self.ended)
+        self.start(term)
+        self.run()
+        for ticks in range(LAST_BACKOFF_TICKS + 1):
+            if len(self.ended) > reported:
+                return ticks
+            assert not self.wire, "nothing is sent meanwhile"
+            self.start(term)  # raft may ask again
+            self.sender.tick()
+        raise AssertionError("it never ended")
 
     def deliver(self, message: PeerMessage) -> None:
         if isinstance(message, SnapshotChunk):
@@ -119,6 +155,8 @@ def test_a_follower_that_cannot_write_says_so_and_may_be_tried_again() -> None:
     pair.follower_disk.problem = "no space"
     pair.start()
     pair.run()
+    assert pair.ended == []
+    pair.pass_ticks(FIRST_BACKOFF_TICKS)
     assert pair.ended == [(FOLLOWER, False)]
     pair.follower_disk.problem = ""
     pair.start()
@@ -131,6 +169,7 @@ def test_a_snapshot_that_is_gone_ends_the_stream() -> None:
     pair = Pair(b"x" * 20)
     pair.leader_disk.problem = "no such file"
     pair.start()
+    pair.pass_ticks(FIRST_BACKOFF_TICKS)
     assert pair.ended == [(FOLLOWER, False)]
 
 
@@ -150,3 +189,31 @@ def test_a_new_leader_starts_over() -> None:
     pair.start(term=4)
     pair.run()
     assert pair.received == [SnapshotRequest(FOLLOWER, LEADER, 4, META)]
+
+
+def test_a_follower_that_refuses_again_and_again_is_asked_less_and_less_often() -> None:
+    pair = Pair(b"x" * 20)
+    pair.follower_disk.problem = "no space"
+    waits = [pair.fail_once() for _ in range(12)]
+    assert waits[:3] == [FIRST_BACKOFF_TICKS, 2 * FIRST_BACKOFF_TICKS, 4 * FIRST_BACKOFF_TICKS]
+    assert waits[-1] == LAST_BACKOFF_TICKS
+    assert (pair.leader_disk.verified, pair.wanted) == (1, []), "our own file is looked at once, and is sound"
+    pair.follower_disk.problem = ""
+    pair.start()
+    pair.run()
+    assert pair.ended[-1] == (FOLLOWER, True)
+    pair.follower_disk.problem = "no space"
+    assert pair.fail_once(term=4) == FIRST_BACKOFF_TICKS, "a success forgets the failures before it"
+
+
+def test_a_damaged_file_of_our_own_is_noticed_and_another_one_is_saved() -> None:
+    pair = Pair(b"x" * 20)
+    pair.follower_disk.problem = "a chunk fails its checksum"
+    pair.leader_disk.damage = "a chunk fails its checksum"
+    pair.fail_once()
+    assert pair.wanted == [True]
+    pair.leader_disk.damage = pair.follower_disk.problem = ""
+    pair.start()
+    pair.run()
+    assert pair.ended[-1] == (FOLLOWER, True)
+    assert pair.wanted == [True]

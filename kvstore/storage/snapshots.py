@@ -20,7 +20,7 @@ from kvstore.storage.layout import TEMPORARY, Identity
 from kvstore.storage.snapshot_file import SnapshotWriter, read_chunks, read_meta
 
 SUFFIX = ".snap"
-SPARE_BYTES = 256 << 20
+SPARE_BYTES = 128 << 20
 """Of snapshots before the newest one, which serve only if that is damaged later. Each also holds on to the log from its
 own index on."""
 _NAME = re.compile(r"([0-9a-f]{16})-([0-9a-f]{16})\.snap")
@@ -110,6 +110,21 @@ class Snapshots:
         except OSError as error:
             raise DiskFailed(self._folder, "reading the snapshots", error) from error
         return None
+
+    def examine(self, meta: SnapshotMeta) -> str:
+        """Reads the file from its first byte to its last: what is wrong with it, empty if it is sound, or gone.
+
+        One that is damaged counts no more as a snapshot that is held.
+        """
+        path = self._path(meta)
+        try:
+            verify(self._files, path, self._cluster_id)
+        except FileNotFoundError:
+            return ""
+        except (Refused, OSError) as problem:
+            self._unreadable.add(snapshot_name(meta))
+            return str(problem)
+        return ""
 
     def load(self, meta: SnapshotMeta) -> Iterator[bytes]:
         """The chunks, each checked before it is given out. Refused, SnapshotGone, DiskFailed."""

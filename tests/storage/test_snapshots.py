@@ -312,3 +312,19 @@ def test_older_snapshots_stay_within_their_number_and_their_bytes(spare_bytes: i
         snapshots.save(mark(index), [bytes(2_000)])
     assert snapshots.purge(4, spare_bytes=spare_bytes) == kept[0]
     assert [index for index, _ in snapshot_names(files, FOLDER)] == kept
+
+
+def test_a_file_that_rotted_is_noticed_and_counts_no_more() -> None:
+    files, snapshots = new()
+    for index in (4, 5):
+        snapshots.save(mark(index), CHUNKS)
+    assert snapshots.examine(mark(5)) == ""
+    assert snapshots.examine(mark(6)) == "", "gone: a newer one took its place"
+    file = files.open(path_of(5), write=True)
+    file.pwrite(b"X", file.size() - 100)
+    file.close()
+    assert "fails its checksum" in snapshots.examine(mark(5))
+    assert snapshots.purge(1) == 4, "the one that can be read stays"
+    snapshots.save(mark(5), CHUNKS)
+    assert snapshots.examine(mark(5)) == ""
+    assert snapshots.purge(1) == 5

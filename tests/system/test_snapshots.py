@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.system.load import Connection, ask, healthy, keys_below, leader_among, load, put
 from tests.system.members import Member, running, until
+from tests.system.test_reconfiguration import members_api
 
 COUNT = 200
 ELECTION_SECONDS = 0.2
@@ -144,3 +145,29 @@ async def test_segments_of_the_log_that_nothing_needs_are_removed(tmp_path: Path
         await member.start()
         await healthy(member)
         assert (await ask(member, "GET /v2/keys/large")).json["node"]["value"].startswith("99x")
+
+
+async def test_a_leader_whose_snapshot_rotted_saves_another_one_and_a_new_member_joins(tmp_path: Path) -> None:
+    async with running(1, tmp_path, OFTEN) as cluster:
+        (leader,) = cluster.members
+        await healthy(leader)
+        await write_many(leader, "/many", 2 * COUNT)
+
+        async def is_saved() -> bool:
+            await put(leader, "/turn", "1")
+            return len(snapshots(leader)) > 1
+
+        await until(is_saved, "a snapshot is saved")
+        newest = leader.folder / "member" / "snap" / snapshots(leader)[-1]
+        content = bytearray(newest.read_bytes())
+        content[len(content) // 2] ^= 1
+        newest.write_bytes(content)
+        joining = Member("n2", tmp_path, leader.address, (*OFTEN, "--initial-cluster-state", "existing"))
+        assert (await members_api(leader, "POST /v2/members", joining.peer_url)).status == 201
+        cluster.members.append(joining)
+        cluster.introduce()
+        await joining.start()
+        await healthy(joining)
+        assert await keys_below(joining, "/many") == await keys_below(leader, "/many")
+        assert "our own snapshot is damaged" in leader.log
+        assert joining.log.count("cannot take a snapshot") <= 5
