@@ -48,6 +48,7 @@ from kvstore.raft.types import NO_MEMBER
 from kvstore.reconfiguration import Reconfiguration
 from kvstore.replicated_clock import ReplicatedClock
 from kvstore.settings import Settings
+from kvstore.statistics import Turns
 from kvstore.storage.errors import DiskFailed, StorageError
 from kvstore.storage.files import OSFiles
 from kvstore.storage.folder import DataFolder
@@ -127,6 +128,7 @@ class Server:
         self._flush_scheduled = False
         self._is_over = False  # nobody is left to be told anything: no write begins any more
         self._at_turn_end: list[Callable[[], None]] = []
+        self._turns = Turns()
         self._https: list[Http] = []
         self._peer_listeners: list[Listener] = []
         self._meeting: set[int] = set()  # whose first hello is not on the disk yet
@@ -254,6 +256,7 @@ class Server:
             self._disk.save_seconds,
             self._tls.expiries,
             node.snapshots,
+            self._turns,
         )
 
     def execute(self, command: Checked | Guarded | Publish | UpdateMember) -> asyncio.Future[Any]:
@@ -383,7 +386,10 @@ class Server:
         """Calls the driver's tick at its own pace; a stall is made up for only in part."""
         due = self._loop.time() + self._tick_seconds
         while True:
-            await asyncio.sleep(max(0.0, due - self._loop.time()))
+            wait = max(0.0, due - self._loop.time())
+            asked = time.perf_counter()  # the loop's own time stands still during a turn
+            await asyncio.sleep(wait)
+            self._turns.observe(max(0.0, time.perf_counter() - asked - wait))
             late = int((self._loop.time() - due) / self._tick_seconds)
             for _ in range(1 + min(late, MAX_CATCH_UP)):
                 self.node.tick()

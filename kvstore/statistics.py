@@ -13,6 +13,7 @@ from math import sqrt
 #: Upper bounds of a histogram's buckets in seconds, etcd's own: a millisecond doubled again and again.
 DISK_BUCKETS = tuple(0.001 * 2**power for power in range(14))
 PEER_BUCKETS = tuple(0.0001 * 2**power for power in range(16))
+TURN_BUCKETS = DISK_BUCKETS
 SAVE_BUCKETS = tuple(0.01 * 2**power for power in range(14))
 
 RATE_EVENTS = 200  # etcd's queue
@@ -44,6 +45,21 @@ class Histogram:
             count += more
             found.append((bound, count))
         return found
+
+
+class Turns(Histogram):
+    """How late the event loop calls what is due: about as long as the turn that held it up, and what every other
+    request, and a heartbeat, has to wait then."""
+
+    __slots__ = ("longest",)
+
+    def __init__(self) -> None:
+        super().__init__(TURN_BUCKETS)
+        self.longest = 0.0  # seconds, since the start
+
+    def observe(self, seconds: float) -> None:
+        super().observe(seconds)
+        self.longest = max(self.longest, seconds)
 
 
 class Rate:

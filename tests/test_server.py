@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,23 @@ def alone(folder: Path) -> Settings:
         "initial-cluster": f"default={peer}",
     }
     return gather(flags, {})[0]
+
+
+async def test_a_long_turn_of_the_loop_is_seen(tmp_path: Path) -> None:
+    settings = alone(tmp_path)
+    with contextlib.closing(DataFolder.open(OSFiles(), str(settings.data_dir))) as folder:
+        server = Server(settings, bootstrap.open_member(settings, OSFiles(), folder))
+        await server.start()
+        turns = server.numbers().turns
+        async with asyncio.timeout(SECONDS):
+            while not any(turns.counts):  # noqa: ASYNC110  # a tick tells nobody
+                await asyncio.sleep(0.001)
+            before = turns.longest
+            time.sleep(before + 0.3)  # noqa: ASYNC251  # a turn that lasts
+            while turns.longest < before + 0.28:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        assert turns.total >= turns.longest
+        await server.stop_at_once()
 
 
 async def test_a_driver_that_breaks_ends_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

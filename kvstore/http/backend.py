@@ -17,7 +17,7 @@ from kvstore.passwords import Passwords
 from kvstore.proposals import Done, TooManyRequests, Unavailable
 from kvstore.raft.types import Role
 from kvstore.reconfiguration import Reconfiguration
-from kvstore.statistics import Histogram
+from kvstore.statistics import Histogram, Turns
 from kvstore.store.store import Store
 from kvstore.traffic import Traffic
 from kvstore.wire import Checked, Guarded, Publish
@@ -50,6 +50,7 @@ class Numbers(NamedTuple):
     save_seconds: Histogram  # of a snapshot
     expiries: Mapping[str, Iterable[Expiry]] = MappingProxyType({})  # of what TLS goes by, by side
     snapshots: SnapshotStatus = SnapshotStatus()
+    turns: Turns = Turns()  # of the event loop
 
 
 class Backend(Protocol):

@@ -51,6 +51,7 @@ class MemberCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         numbers = self._backend.numbers()
         yield from _server(numbers)
+        yield from _loop(numbers)
         yield from _disk(numbers)
         yield from _snapshots(numbers.snapshots)
         yield from self._network(numbers)
@@ -125,6 +126,11 @@ def _server(numbers: Numbers) -> Iterator[Metric]:
     )
 
 
+def _loop(numbers: Numbers) -> Iterator[Metric]:
+    yield _histogram("kvstored_loop_delay_seconds", "How late the event loop called a tick.", numbers.turns)
+    yield _gauge("kvstored_loop_longest_delay_seconds", "The longest of these since the start.", numbers.turns.longest)
+
+
 def _disk(numbers: Numbers) -> Iterator[Metric]:
     yield _histogram("etcd_disk_wal_fsync_duration_seconds", "One fdatasync of the log.", numbers.sync_seconds)
     yield _histogram(
@@ -169,7 +175,7 @@ def _counter(name: str, text: str, value: int) -> Metric:
     return CounterMetricFamily(name, text, value=value)
 
 
-def _gauge(name: str, text: str, value: int) -> Metric:
+def _gauge(name: str, text: str, value: float) -> Metric:
     return GaugeMetricFamily(name, text, value=value)
 
 
