@@ -244,3 +244,28 @@ async def test_every_member_starts_again_after(
         for kind in kinds:
             for _ in range(times):
                 await start_again(scene, kind)
+
+
+@pytest.mark.parametrize("kind", ["first", "today"] if WHOLE else ["first"])
+async def test_a_member_that_was_down_while_the_others_moved_finds_them(kind: str, tmp_path: Path) -> None:
+    scene = Scene(tmp_path, ())
+    first, second, third = scene.members
+    try:
+        await scene.cluster.start()
+        await introduced(first, second, third)
+        await third.stop()
+        for member in (first, second):
+            await scene.move(member, member.another_url())
+            assert await member.stop() == 0
+            member.listens = [member.peer_url]
+            await member.start()
+            await healthy(first, second)
+        assert (await put(first, "/a", "1")).status == 201
+        third.kind = kind
+        await third.start()
+        await healthy(third)
+        assert (await keys_below(third, "/"))["/a"] == "1"
+        await first.kill()  # so the third is needed
+        assert (await put(second, "/b", "1")).status == 201
+    finally:
+        await scene.cluster.kill()
