@@ -282,6 +282,10 @@ class Node:
             return
         self._reads.append((self.ticks + self._options.request_ticks, done))
 
+    def connection_made(self, member: int) -> None:
+        """Messages to the member are delivered from now on: a hint only."""
+        self.raft.voter_reachable(member)
+
     def connection_lost(self, member: int) -> None:
         """The connection to or from a member broke: a hint only, and safe to be wrong about."""
         self.raft.leader_unreachable(member)

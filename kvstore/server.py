@@ -336,6 +336,9 @@ class Server:
             self._crashed(bug)
         self._wake()
 
+    def connection_made(self, member: int) -> None:
+        self.node.connection_made(member)
+
     def connection_lost(self, member: int) -> None:
         self.node.connection_lost(member)
         self._wake()

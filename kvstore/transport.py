@@ -82,6 +82,9 @@ class Receiver(Protocol):
 
     def received(self, message: PeerMessage) -> None: ...
 
+    def connection_made(self, member: int) -> None:
+        """What is sent to the member from now on reaches it."""
+
     def connection_lost(self, member: int) -> None: ...
 
     def refused(self, member: int, verdict: Verdict) -> None:
@@ -265,6 +268,7 @@ class Link:
         self._transport: asyncio.Transport | None = None
         self._reported: Verdict | None = None
         self._dials = True
+        self._hurried = asyncio.Event()
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def send(self, packed: bytes) -> None:
@@ -302,13 +306,21 @@ class Link:
                 pause = FIRST_PAUSE
                 self._transport = dialled.transport
                 self.connected_url = url
+                self._receiver.connection_made(self.member)
                 await dialled.lost
                 self._transport = None
                 self.connected_url = ""
                 self._waiting.clear()
                 self._receiver.connection_lost(self.member)
-            await asyncio.sleep(pause)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurried.wait(), pause)
+            self._hurried.clear()
             pause = min(2 * pause, LONGEST_PAUSE)
+
+    def hurry(self) -> None:
+        """The member has just dialled us, so it listens: do not wait with the next attempt."""
+        if self._transport is None:
+            self._hurried.set()
 
     async def _reach(self, url: str) -> _Dialled | None:
         """A connection of the highest version that both sides know. Every attempt begins with our highest, since the
@@ -570,6 +582,7 @@ class PeerTransport:
         link = self._links.get(stream.member)
         if link is not None:
             link.said = urls
+            link.hurry()
         elif urls:
             self._link(stream.member, urls)
         older = self._streams.get(stream.member)

@@ -35,6 +35,7 @@ class Inbox:
     verdict: Verdict | None = Verdict.WELCOME  # None: the disk takes its time
     asked: list[Callable[[Verdict], None]] = field(default_factory=list)
     messages: list[PeerMessage] = field(default_factory=list)
+    made: list[int] = field(default_factory=list)
     lost: list[int] = field(default_factory=list)
     refusals: list[tuple[int, Verdict]] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -48,6 +49,9 @@ class Inbox:
     def received(self, message: PeerMessage) -> None:
         self.messages.append(message)
         self.changed.set()
+
+    def connection_made(self, member: int) -> None:
+        self.made.append(member)
 
     def connection_lost(self, member: int) -> None:
         self.lost.append(member)
@@ -236,6 +240,19 @@ async def test_a_broken_connection_is_told_on_both_sides_and_dialled_anew() -> N
         await one.inbox.until(lambda: one.inbox.lost == [2])
         await two.inbox.until(lambda: two.inbox.lost == [1])
         await connected(one, 2)
+
+
+async def test_a_member_that_dials_us_is_dialled_without_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Members that start together find each other with the last one that listens, not after its peers' pauses."""
+    monkeypatch.setattr("kvstore.transport.FIRST_PAUSE", 1000.0)
+    async with peer(1) as one, peer(2) as two:
+        two.inbox.verdict = Verdict.MEMBER
+        introduce(one, 2, two.url)
+        await one.inbox.until(lambda: one.inbox.refusals == [(2, Verdict.MEMBER)])
+        two.inbox.verdict = Verdict.WELCOME
+        introduce(two, 1, one.url)
+        await connected(one, 2)
+        assert one.inbox.made == [2]
 
 
 async def test_a_removed_member_is_still_talked_with_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ class Config:
     election_ticks: int = 100  # a follower waits between this and twice this before it campaigns
     heartbeat_ticks: int = 10
     stagger_ticks: int = 4  # after a broken connection: by how much each rank waits longer than the one before
-    quick_retries: int = 5  # elections retried at once after a broken connection, before the usual timeouts rule
+    quick_retries: int = 5  # quick elections after a start or a change of connections, before the usual timeouts rule
     max_entry_bytes: int = 16 * MIB  # of one payload
     max_append_bytes: int = MIB  # of the entries in one AppendRequest; a single entry may be larger
     max_inflight: int = 256  # appends sent to one member and not yet answered

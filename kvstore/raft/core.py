@@ -88,6 +88,7 @@ class Raft(State):
         self.promised = promised
         roles.set_configuration(self, configuration)
         roles.set_timeout(self)
+        election.started(self)
         self._check_promise()
 
     # --- inputs ------------------------------------------------------------------------------------------------
@@ -174,6 +175,10 @@ class Raft(State):
     def leader_unreachable(self, leader: int) -> None:
         """A hint: the connection to `leader` broke."""
         election.leader_unreachable(self, leader)
+
+    def voter_reachable(self, voter: int) -> None:
+        """A hint: messages to `voter` are delivered from now on."""
+        election.voter_reachable(self, voter)
 
     def member_unreachable(self, member: int) -> None:
         """A hint: messages to `member` are probably lost."""

@@ -1,4 +1,4 @@
-"""Elections: timeouts, PreVote, votes, the leader's lease, and the quick election after a broken connection.
+"""Elections: timeouts, PreVote, votes, the leader's lease, and the quick elections after a start or a broken connection.
 
 Paper 5.2 and 5.4.1; dissertation 9.6 (PreVote) and 6.4.1 and 4.2.3 (the lease: who heard from a leader within the
 shortest election timeout helps no one to replace it). The lease has one hole on purpose: the leader itself may
@@ -38,6 +38,34 @@ def check_quorum(state: State) -> None:
         roles.become_follower(state, state.term, NO_MEMBER)
 
 
+def started(state: State) -> None:
+    """A new life, in which no leader was heard yet: perhaps all members were down together.
+
+    Such a member need not wait for a whole election timeout, as one must that has just heard a leader. It gives a leader
+    one heartbeat's time to be heard and then asks, in turn (see `leader_unreachable`) and with a PreVote, which the
+    others refuse while they hear a leader. So a member that restarts costs a healthy leader nothing.
+    """
+    if state.has_vote:
+        state.quick_left = state.config.quick_retries
+        roles.set_quick_timeout(state, state.config.heartbeat_ticks + _turn(state, NO_MEMBER))
+
+
+def voter_reachable(state: State, voter: int) -> None:
+    """A connection to `voter` has come about. Whatever we asked it for before was lost: without a leader, ask soon."""
+    waits = state.role is Role.FOLLOWER or state.role is Role.PRE_CANDIDATE
+    if waits and state.leader == NO_MEMBER and state.has_vote and voter in _other_voters(state):
+        state.quick_left = state.config.quick_retries
+        wait = state.config.heartbeat_ticks + _turn(state, NO_MEMBER)
+        if wait < state.timeout - state.elapsed:
+            roles.set_quick_timeout(state, wait)
+
+
+def _turn(state: State, leader: int) -> int:
+    """How many ticks this voter waits so that the others, but for `leader`, can be asked one after the other."""
+    others = sorted((state.configuration.voters | state.configuration.outgoing) - {leader})
+    return 1 + others.index(state.member_id) * state.config.stagger_ticks + state.random.randrange(2)
+
+
 def leader_unreachable(state: State, leader: int) -> None:
     """The connection to `leader` broke. If it leads us, its lease is void and an election may begin soon.
 
@@ -48,11 +76,9 @@ def leader_unreachable(state: State, leader: int) -> None:
     if state.role is not Role.FOLLOWER or leader == NO_MEMBER or state.leader != leader:
         return
     state.leader = NO_MEMBER
-    others = sorted((state.configuration.voters | state.configuration.outgoing) - {leader})
     if state.has_vote:
         state.quick_left = state.config.quick_retries
-        rank = others.index(state.member_id)
-        roles.set_quick_timeout(state, 1 + rank * state.config.stagger_ticks + state.random.randrange(2))
+        roles.set_quick_timeout(state, _turn(state, leader))
 
 
 def _set_retry_timeout(state: State) -> None:

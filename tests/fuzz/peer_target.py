@@ -33,6 +33,9 @@ class _Receiver:
         if (message.sender, message.to) != (2, 1):
             raise Broken(f"in another's name: {message!r}")
 
+    def connection_made(self, member: int) -> None:
+        pass
+
     def connection_lost(self, member: int) -> None:
         pass
 

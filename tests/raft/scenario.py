@@ -10,6 +10,7 @@ and then, with everything standing still in between:
 
     campaign 1 | tick 1 30 | tick all 5 | propose 1 x y | change 1 +4 -1 | read 1 7 | transfer 1 2 | hint 2 1
     unreachable 1 3               a hint as well: what 1 has sent to 3 is probably lost
+    reachable 1 3                 a hint, too: what 1 sends to 3 arrives from now on
     settle                        deliver all messages and what comes of them
     deliver 1->2 [KIND]           deliver only what is under way from 1 to 2, and not what comes of it
     lose 1->2 [KIND] | lose       drop what is under way
@@ -151,6 +152,10 @@ class Scenario:
 
     def _do_unreachable(self, words: list[str]) -> None:
         self.cluster[int(words[0])].member_unreachable(int(words[1]))
+        self.cluster.pump()
+
+    def _do_reachable(self, words: list[str]) -> None:
+        self.cluster[int(words[0])].voter_reachable(int(words[1]))
         self.cluster.pump()
 
     def _do_settle(self, words: list[str]) -> None:
