@@ -1,4 +1,4 @@
-"""Elections: timeouts, PreVote, votes, the leader's lease, and the quick elections after a start or a broken connection.
+"""Elections: timeouts, PreVote, votes, the leader's lease, and quick elections after a start or a broken connection.
 
 Paper 5.2 and 5.4.1; dissertation 9.6 (PreVote) and 6.4.1 and 4.2.3 (the lease: who heard from a leader within the
 shortest election timeout helps no one to replace it). The lease has one hole on purpose: the leader itself may
@@ -41,9 +41,9 @@ def check_quorum(state: State) -> None:
 def started(state: State) -> None:
     """A new life, in which no leader was heard yet: perhaps all members were down together.
 
-    Such a member need not wait for a whole election timeout, as one must that has just heard a leader. It gives a leader
-    one heartbeat's time to be heard and then asks, in turn (see `leader_unreachable`) and with a PreVote, which the
-    others refuse while they hear a leader. So a member that restarts costs a healthy leader nothing.
+    Such a member need not wait for a whole election timeout, unlike one that has just heard a leader. It gives a leader
+    the time of one heartbeat and then asks, in turn (see `leader_unreachable`) and with a PreVote, which the others
+    refuse while they hear a leader. So a member that restarts costs a healthy leader nothing.
     """
     if state.has_vote:
         state.quick_left = state.config.quick_retries
