@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import resource
 import signal
 import sys
@@ -87,6 +88,8 @@ RESERVED_FILES = 100
 #: Python's default of 5 ms is how long a bulk thread could keep the event loop waiting for the interpreter.
 SWITCH_INTERVAL_SECONDS = 0.0005
 
+#: After the start, when members that start together have had their election.
+LOAD_REST_SECONDS = 2.0
 #: Between two looks whether the collector has something to do.
 COLLECT_LOOK_SECONDS = 5.0
 
@@ -399,6 +402,11 @@ class Server:
             due += (1 + late) * self._tick_seconds
             self._wake()
 
+    async def _load_the_rest(self) -> None:
+        """What the first request that is not plain needs: it need not wait for it, and neither need the start."""
+        await asyncio.sleep(LOAD_REST_SECONDS)
+        await asyncio.to_thread(importlib.import_module, "kvstore.http.general")
+
     async def _collect(self) -> None:
         """In a quiet moment: nothing was written, read or watched since the last look."""
         collector = Collector(self._loop.time())
@@ -457,7 +465,13 @@ class Server:
             log.warning("OPEN TO THE NETWORK", why="; ".join(doors))
         self.node.start()
         self._wake()
-        running = (self._tick(), self._publish(), self._collect(), *(side.watch() for side in self._tls.open))
+        running = (
+            self._load_the_rest(),
+            self._tick(),
+            self._publish(),
+            self._collect(),
+            *(side.watch() for side in self._tls.open),
+        )
         self._tasks = [self._loop.create_task(task) for task in running]
         for task in self._tasks:
             task.add_done_callback(self._task_ended)

@@ -313,7 +313,8 @@ class Link:
                 self._waiting.clear()
                 self._receiver.connection_lost(self.member)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hurried.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._hurried.wait()
             self._hurried.clear()
             pause = min(2 * pause, LONGEST_PAUSE)
 

@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from kvstore.limits import Limits
 from kvstore.settings import LIMIT_FLAGS, Settings, SettingsError, TlsSettings, parse_initial_cluster, parse_urls
 from kvstored.flags import FLAGS, KNOWN, parse_boolean, parse_number, suggestion, variable
@@ -182,6 +180,8 @@ def _read_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, Val
 
 
 def _read_file(path: str) -> Iterator[tuple[str, Value]]:
+    import yaml  # most are started without a file, and it takes its time to load
+
     try:
         document = yaml.safe_load(Path(path).read_bytes())
     except (OSError, ValueError) as error:

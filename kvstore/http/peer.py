@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from typing import Protocol
-
-from aiohttp import web
+from typing import TYPE_CHECKING, Protocol
 
 from kvstore.http.load import Refusal
 from kvstore.membership import Membership
 from kvstore.version import ETCD_CLUSTER_VERSION, ETCD_SERVER_VERSION
+
+if TYPE_CHECKING:
+    from aiohttp import web
 
 #: Who asks here asks once, a few times in a member's life.
 MAX_CONNECTIONS = 64
@@ -34,7 +35,23 @@ class PeerBackend(Protocol):
 
 
 def peer_http(backend: PeerBackend) -> Callable[[], asyncio.BaseProtocol]:
-    """A factory of protocols for connections that turned out to be HTTP."""
+    """A factory of protocols for connections that turned out to be HTTP. aiohttp is loaded with the first of them."""
+    made: list[web.Server] = []
+
+    def server() -> web.Server:
+        if not made:
+            made.append(_server(backend))
+        return made[0]
+
+    def accept() -> asyncio.BaseProtocol:
+        http = server()
+        return http() if len(http.connections) < MAX_CONNECTIONS else Refusal()
+
+    return accept
+
+
+def _server(backend: PeerBackend) -> web.Server:
+    from aiohttp import web
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
         if request.method != "GET":
@@ -61,9 +78,4 @@ def peer_http(backend: PeerBackend) -> Callable[[], asyncio.BaseProtocol]:
             headers={"X-Etcd-Cluster-Id": f"{backend.cluster_id:x}", "X-Raft-Index": str(backend.raft_index)},
         )
 
-    server = web.Server(answer, access_log=None, keepalive_timeout=IDLE_SECONDS, lingering_time=LINGERING_SECONDS)
-
-    def accept() -> asyncio.BaseProtocol:
-        return server() if len(server.connections) < MAX_CONNECTIONS else Refusal()
-
-    return accept
+    return web.Server(answer, access_log=None, keepalive_timeout=IDLE_SECONDS, lingering_time=LINGERING_SECONDS)

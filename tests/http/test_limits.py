@@ -196,7 +196,7 @@ class TestTimes:
 
     @pytest.fixture
     async def pipe(self, http: Http) -> AsyncIterator[SlowPipe]:
-        connection = http._server()
+        connection = http._server().connection()
         pipe = SlowPipe(connection)
         connection.connection_made(pipe)
         yield pipe

@@ -213,6 +213,9 @@ class Life:
             self.machine.tell(f"hears {message}")
         self._enter(lambda: self.node.receive(message))
 
+    def connection_made(self, member: int) -> None:
+        self._enter(lambda: self.node.connection_made(member))
+
     def connection_lost(self, member: int) -> None:
         self._enter(lambda: self.node.connection_lost(member))
 

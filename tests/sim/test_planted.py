@@ -18,7 +18,7 @@ RULES = {
 
 #: Seeds that were seen to find it; then come as many others as it may take when the code has moved on.
 FIRST = {
-    PlantedBug.VOTE_NOT_PERSISTED: (39, 43),
+    PlantedBug.VOTE_NOT_PERSISTED: (0, 2),
     PlantedBug.COMMIT_OLD_TERM: (140, 68),
     PlantedBug.STALE_READ: (5,),
     PlantedBug.ACK_BEFORE_FSYNC: (0, 1),
