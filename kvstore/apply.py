@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import TypeAlias, cast, get_args
 
 from kvstore.auth import Auth, AuthChanged, AuthCommand, AuthError, AuthOutcome, DirectoryNotAllowed
-from kvstore.levels import layout_of
+from kvstore.levels import FIRST_LEVEL, layout_of
 from kvstore.membership import Membership, MembershipError
 from kvstore.store.errors import StoreError, UnreadableSnapshot
 from kvstore.store.events import Event
@@ -18,14 +18,28 @@ from kvstore.store.frozen import Frozen
 from kvstore.store.history import HISTORY_BYTES
 from kvstore.store.operations import OPERATIONS, Expire, Operation, Update
 from kvstore.store.store import Store
-from kvstore.wire import Command, Guarded, Publish, UpdateMember, WireError, check_number, pack, unpack
+from kvstore.wire import (
+    Announce,
+    Command,
+    Guarded,
+    Publish,
+    SetLevel,
+    UpdateMember,
+    WireError,
+    check_flag,
+    check_number,
+    pack,
+    unpack,
+)
 
 #: Why a command was not carried out: answers like any other, and the same on every member.
 REFUSALS = (StoreError, MembershipError, AuthError)
 Applied: TypeAlias = Event | AuthOutcome
 _OPERATIONS = frozenset(OPERATIONS)
 _AUTH_COMMANDS = frozenset(get_args(AuthCommand))
-_OURS = frozenset((Expire, Publish, UpdateMember))  # what members themselves propose, whoever their clients are
+_OURS = frozenset(
+    (Expire, Publish, UpdateMember, SetLevel, Announce)
+)  # what members themselves propose, whoever their clients are
 
 
 class StateMachine:
@@ -61,8 +75,21 @@ class StateMachine:
             return self.store.apply(cast(Operation, command), now)
         if kind in _AUTH_COMMANDS:
             return self.auth.apply(cast(AuthCommand, command))
-        self.membership.apply(cast(Publish | UpdateMember, command))
+        self.membership.apply(cast(Publish | UpdateMember | SetLevel | Announce, command))
+        if kind is SetLevel:
+            self.found(self.level)
         return None
+
+    def found(self, level: int) -> None:
+        """Begin at this level, where nothing was written yet; a store that holds something only gets the level."""
+        self.membership.level = level
+        if level > FIRST_LEVEL:
+            self.store.found()
+
+    @property
+    def level(self) -> int:
+        """What the members may write, see levels.py."""
+        return self.membership.level
 
     def _admit(self, guarded: Guarded) -> Command:
         revision, no_directory, command = guarded
@@ -91,11 +118,12 @@ class StateMachine:
     def _restore(cls, rest: Iterator[bytes], history_limit: int, history_bytes: int) -> StateMachine:
         first = next(rest, b"")
         layout = layout_of(first)
-        head = unpack(first)
-        if len(head) != 4:
-            raise WireError(f"a snapshot of layout {layout} with {len(head)} parts")
-        store = Store.restore(map(unpack, rest), history_limit, history_bytes)
-        return cls(store, Membership.restore(head[1]), Auth.restore(head[2]), check_number(head[3]))
+        level, is_founded, *parts = unpack(first)[1:] if layout > FIRST_LEVEL else (layout, False, *unpack(first)[1:])
+        if len(parts) != 3 or check_number(level) != layout:
+            raise WireError(f"a snapshot of layout {layout} that does not begin like one")
+        membership, auth, time = parts
+        store = Store.restore(map(unpack, rest), history_limit, history_bytes, check_flag(is_founded))
+        return cls(store, Membership.restore(membership, level), Auth.restore(auth), check_number(time))
 
     def adopt(self, restored: StateMachine) -> None:
         """Goes on from a state that came from the leader; watchers live on (see Store.adopt)."""
@@ -109,6 +137,7 @@ class FrozenMachine:
     """A state machine at one index, to be written out while the original goes on."""
 
     def __init__(self, membership: Membership, auth: Auth, time: int, store: Frozen) -> None:
+        self._level = membership.level
         self._membership = membership.freeze()
         self._auth = auth.freeze()
         self._time = time
@@ -116,6 +145,8 @@ class FrozenMachine:
 
     def chunks(self) -> Iterator[bytes]:
         """The state as msgpack chunks of bounded size; may run on another thread."""
-        yield pack((1, self._membership, self._auth, self._time))
+        parts = (self._membership, self._auth, self._time)
+        since_level_2 = () if self._level == FIRST_LEVEL else (self._level, self._store.is_founded)
+        yield pack((self._level, *since_level_2, *parts))
         for chunk in self._store.chunks():
             yield pack(chunk)

@@ -125,7 +125,7 @@ def _become_sole_member(machine: StateMachine, identity: Identity) -> Member:
     known = machine.membership.members.get(identity.member_id)
     urls = known.peer_urls if known else ()
     member = Member(member_id(urls, os.urandom(16).hex()), "", urls)
-    machine.membership = Membership([member])
+    machine.membership = Membership([member], level=machine.level)
     return member
 
 

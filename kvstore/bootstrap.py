@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from kvstore import logs
 from kvstore.apply import StateMachine
 from kvstore.joining import Ask, JoinError, join
-from kvstore.levels import check_known
+from kvstore.levels import FIRST_LEVEL, HIGHEST_LEVEL, check_known
 from kvstore.membership import Member, Membership, MembershipError, cluster_id
 from kvstore.raft.config import Config
 from kvstore.raft.configuration import enter_joint, leave_joint
@@ -114,8 +114,20 @@ def open_member(
             return join_member(files, folder, identity, joined.members, _new_store(settings), segment_bytes)
     except (SettingsError, JoinError) as problem:
         raise StartError(str(problem)) from None
-    machine = StateMachine(_new_store(settings), _initial_membership(settings))
+    machine = new_machine(_new_store(settings), _initial_membership(settings), settings.max_level)
     return create_member(files, folder, settings.name, machine, random_bytes(INCARNATION_BYTES), segment_bytes)
+
+
+def new_machine(store: Store, membership: Membership, highest_level: int = HIGHEST_LEVEL) -> StateMachine:
+    """The state that a new cluster begins with, the same on all its first members.
+
+    A member that is alone founds it at the highest level. Several may be of different versions, so that they begin at
+    the first level, and the first leader raises it.
+    """
+    machine = StateMachine(store, membership)
+    if len(membership.members) == 1 and highest_level > FIRST_LEVEL:
+        machine.found(highest_level)
+    return machine
 
 
 def create_member(
@@ -159,7 +171,7 @@ def begin_member(
     """The log is created last: a folder without one is still new, whatever a crash left in it."""
     snapshots = Snapshots(files, folder.snapshot_folder, identity)
     snapshots.save(meta, machine.freeze().chunks())
-    wal = folder.create_wal(identity, segment_bytes=segment_bytes)
+    wal = folder.create_wal(identity, segment_bytes=segment_bytes, version=machine.level)
     hard_state = HardState(meta.term, 0, meta.index)
     wal.mark_snapshot(meta)
     wal.append(hard_state, ())

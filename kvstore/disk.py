@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from kvstore import logs
 from kvstore.apply import FrozenMachine, StateMachine
 from kvstore.lanes import Lanes
+from kvstore.levels import FIRST_LEVEL, HIGHEST_LEVEL, highest_of
 from kvstore.raft.types import SnapshotMeta, Write
 from kvstore.statistics import DISK_BUCKETS, SAVE_BUCKETS, Histogram
 from kvstore.storage.segment import Staged
@@ -73,7 +74,8 @@ class NodeDisk:
         self._received: set[int] = set()
 
     def write(self, write: Write, done: Callable[[], None]) -> None:
-        if not self._log_jobs and write.snapshot is None and _is_small(write):
+        level = self._level_of(write)
+        if level == FIRST_LEVEL and not self._log_jobs and write.snapshot is None and _is_small(write):
             began = perf_counter()
             staged = self._wal.stage(write.hard_state, write.entries)
             if staged is not None:
@@ -83,12 +85,18 @@ class NodeDisk:
         def job() -> None:
             began = perf_counter()
             if write.snapshot is not None:
+                self._wal.raise_format(self._snapshots.layout(write.snapshot))
                 self._wal.mark_snapshot(write.snapshot)
+            self._wal.raise_format(level)
             if write.hard_state is not None or write.entries:
                 self._wal.append(write.hard_state, write.entries)
             self.commit_seconds.observe(perf_counter() - began)
 
         self._log(job, lambda _: done())
+
+    def _level_of(self, write: Write) -> int:
+        """The level of the entries, where it is not sure that the log has the format for it."""
+        return FIRST_LEVEL if self._wal.format == HIGHEST_LEVEL else highest_of(write.entries)
 
     def _commit(self, staged: Staged, began: float, done: Callable[[], None]) -> None:
         """The usual write: made here, and nobody but the system has something to do with it until it is durable."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from kvstore.limits import HIGHEST_LEVEL as HIGHEST_LEVEL
 from kvstore.raft.types import AppendRequest, Entry, EntryKind, ProposeRequest
 from kvstore.wire import (
     COMMAND_TAGS,
@@ -29,7 +30,6 @@ from kvstore.wire import (
 )
 
 FIRST_LEVEL = 1
-HIGHEST_LEVEL = 2
 #: Stands for the level of what is unknown.
 LATER_LEVEL = HIGHEST_LEVEL + 1
 

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+#: The highest level of a cluster that this version takes part in (levels.py).
+HIGHEST_LEVEL = 2
+
 #: The highest values of the two limits on keys. A leader refuses a longer key from any member, because each node above
 #: a key holds its own full name: one write takes up to half the product of the two, 64 MiB.
 MOST_KEY_COMPONENTS = 2_048

@@ -11,9 +11,10 @@ from collections.abc import Collection, Iterable, Mapping
 from hashlib import sha1
 from typing import Any, NamedTuple
 
+from kvstore.levels import FIRST_LEVEL
 from kvstore.raft.types import Change, ChangeKind, Configuration
 from kvstore.settings import MAX_MEMBERS
-from kvstore.wire import MembershipChange, Publish, UpdateMember, check_numbers, checker_of
+from kvstore.wire import Announce, MembershipChange, Publish, SetLevel, UpdateMember, check_numbers, checker_of
 
 
 class Member(NamedTuple):
@@ -23,9 +24,21 @@ class Member(NamedTuple):
     name: str
     peer_urls: tuple[str, ...]
     client_urls: tuple[str, ...] = ()
+    # What it announced; from level 2 on.
+    incarnation: bytes = b""  # the life of its disk: it is refused with another one
+    version: str = ""  # of its program
+    highest_level: int = 0  # that it takes part in; 0 where it has not said
+
+
+class _MemberOfLevel1(NamedTuple):
+    id: int
+    name: str
+    peer_urls: tuple[str, ...]
+    client_urls: tuple[str, ...]
 
 
 _check_member = checker_of(Member)
+_check_member_of_level_1 = checker_of(_MemberOfLevel1)
 
 
 class MembershipError(Exception):
@@ -61,6 +74,13 @@ class TooManyMembers(MembershipError):
         super().__init__(f"a cluster has at most {MAX_MEMBERS} members", member)
 
 
+class AnotherDisk(MembershipError):
+    """A member's disk has one life; with another one it has forgotten its votes."""
+
+    def __init__(self, member: int) -> None:
+        super().__init__(f"member {member:x} is known with another data folder", member)
+
+
 class QuorumAtRisk(MembershipError):
     """The change could leave the cluster without a quorum, so it was not even proposed."""
 
@@ -79,9 +99,11 @@ def cluster_id(member_ids: Iterable[int]) -> int:
 
 
 class Membership:
-    """The members of one cluster and the ids of those that were removed, which never come back."""
+    """The members of one cluster, the ids of those that were removed, which never come back, and the level that all
+    members take part in (levels.py)."""
 
-    def __init__(self, members: Iterable[Member] = (), removed: Iterable[int] = ()) -> None:
+    def __init__(self, members: Iterable[Member] = (), removed: Iterable[int] = (), level: int = FIRST_LEVEL) -> None:
+        self.level = level
         self.members: dict[int, Member] = {member.id: member for member in members}
         self.removed: set[int] = set(removed)
 
@@ -157,23 +179,45 @@ class Membership:
         elif change.member not in self.members:
             self.members[change.member] = Member(change.member, change.name, change.peer_urls)
 
-    def apply(self, command: Publish | UpdateMember) -> None:
-        """Raises MembershipError and changes nothing when the member is not there or a URL is another's."""
+    def apply(self, command: Publish | UpdateMember | SetLevel | Announce) -> None:
+        """Raises MembershipError and changes nothing if the member is absent, or a URL or the disk is another's."""
+        if isinstance(command, SetLevel):
+            self.level = max(self.level, command.level)
+            return
         member = self.members.get(command.member)
         if member is None:
             raise (RemovedMember if command.member in self.removed else UnknownMember)(command.member)
-        if isinstance(command, Publish):
+        if isinstance(command, Announce):
+            if member.incarnation not in (b"", command.incarnation):
+                raise AnotherDisk(member.id)
+            self.members[member.id] = Member(
+                member.id,
+                command.name,
+                member.peer_urls,
+                command.client_urls,
+                command.incarnation,
+                command.version,
+                command.highest_level,
+            )
+        elif isinstance(command, Publish):
             self.members[member.id] = member._replace(name=command.name, client_urls=command.client_urls)
         else:
             self._check_urls(member.id, command.peer_urls)
             self.members[member.id] = member._replace(peer_urls=command.peer_urls)
 
     def freeze(self) -> tuple[Any, ...]:
-        """All of it as plain tuples, in an order that is the same on every member."""
-        return (tuple(sorted(self.members.values())), tuple(sorted(self.removed)))
+        """All but the level as plain tuples, in an order that is the same on every member and as the level has them."""
+        members: Iterable[tuple[Any, ...]] = sorted(self.members.values())
+        if self.level == FIRST_LEVEL:
+            members = [member[:4] for member in members]
+        return (tuple(members), tuple(sorted(self.removed)))
 
     @classmethod
-    def restore(cls, frozen: tuple[Any, ...]) -> Membership:
-        """The inverse of `freeze`. Raises WireError, TypeError and ValueError for what is none."""
+    def restore(cls, frozen: tuple[Any, ...], level: int = FIRST_LEVEL) -> Membership:
+        """The inverse of `freeze` at that level. Raises WireError, TypeError and ValueError for what is none."""
         members, removed = frozen
-        return cls(map(_check_member, members), check_numbers(removed))
+        if level == FIRST_LEVEL:
+            known = [Member(*_check_member_of_level_1(member)) for member in members]
+        else:
+            known = [_check_member(member) for member in members]
+        return cls(known, check_numbers(removed), level)

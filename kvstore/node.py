@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from operator import itemgetter
 from random import Random
 from typing import NamedTuple, Protocol, get_args
@@ -23,6 +23,7 @@ from kvstore import logs
 from kvstore.apply import REFUSALS, StateMachine
 from kvstore.compaction import Compaction, CompactionLimits, SavingDisk, SnapshotStatus
 from kvstore.forwarded import refusal_of
+from kvstore.levels import HIGHEST_LEVEL
 from kvstore.membership import Membership, MembershipError
 from kvstore.proposals import (
     ChangePending,
@@ -50,6 +51,7 @@ from kvstore.raft.types import (
     SnapshotRequest,
     Write,
 )
+from kvstore.raising import Raising
 from kvstore.replicated_clock import ReplicatedClock
 from kvstore.store.operations import Expire
 from kvstore.streams import CHUNK_BYTES, SnapshotDisk, SnapshotReceiver, SnapshotSender
@@ -60,6 +62,7 @@ from kvstore.wire import (
     LaterVersion,
     MembershipChange,
     PeerMessage,
+    SetLevel,
     SnapshotAck,
     SnapshotChunk,
     UpdateMember,
@@ -72,6 +75,10 @@ from kvstore.wire import (
 )
 
 CLOCK_TICKS = 10  # between two looks at the wall clocks
+#: How many election timeouts the first leader of a new cluster waits for the other founders.
+FOUNDING_ELECTIONS = 2
+#: Commands that concern connections to other members.
+_OF_THE_NETWORK = frozenset((UpdateMember, SetLevel))
 _CONFIGURATION = int(EntryKind.CONFIGURATION)  # a plain int compares in a fraction of the time
 
 #: What clients ask for: refused while no snapshot succeeds, unlike what members need among themselves.
@@ -99,6 +106,7 @@ class NodeOptions(NamedTuple):
     batch_bytes: int = 1 << 20  # commands that are proposed, or applied, in one go
     event_history: int = 10_000
     chunk_bytes: int = CHUNK_BYTES  # of a snapshot, in one message
+    highest_level: int = HIGHEST_LEVEL  # that the cluster is raised to
 
 
 class Disk(SnapshotDisk, SavingDisk, Protocol):
@@ -122,8 +130,12 @@ class Network(Protocol):
     def flush(self) -> None:
         """What was to be sent leaves now; also called at the end of each turn."""
 
+    def levels(self) -> Mapping[int, int]:
+        """The highest level of each member that is connected both ways."""
+
     def members_changed(self, membership: Membership, configuration: Configuration) -> None:
-        """Connections to new members are wanted, those to removed ones no longer once `configuration` is without
+        """Called for each change of the membership, the level included. Connections to new members are wanted, those
+        to removed ones no longer once `configuration` is without
         them: until then their votes are needed."""
 
 
@@ -177,6 +189,8 @@ class Node:
         self._sender = SnapshotSender(
             raft.member_id, disk, network.send, raft.snapshot_sent, self._compaction.want, options.chunk_bytes
         )
+        self._raising = Raising(options.highest_level, FOUNDING_ELECTIONS * raft.config.election_ticks)
+        self._is_founding = False  # clients' commands wait until the first level is in the log
         self._receiver = SnapshotReceiver(raft.member_id, disk, network.send, self._snapshot_received)
 
     # --- what others may ask ------------------------------------------------------------------------------------
@@ -239,6 +253,8 @@ class Node:
                 self._sweep()
             elif not self._clock.is_set and self.has_leader:
                 self._learn_time()
+        if self._is_founding or self.machine.level < self._options.highest_level:
+            self._raise_level()
 
     def receive(self, message: PeerMessage) -> None:
         """A message from another member."""
@@ -342,7 +358,7 @@ class Node:
 
     def _submit(self) -> None:
         """Hands what waits to raft, in batches. Without a leader it goes on waiting, until its time is up."""
-        if self._gathers and not self.raft.is_leader:
+        if self._is_founding or (self._gathers and not self.raft.is_leader):
             return
         while self.has_leader and (batch := self._proposals.next_batch(self._options.batch_bytes)):
             payloads: Iterable[bytes] = [proposal.encoded for proposal in batch]
@@ -386,6 +402,34 @@ class Node:
         for proposal in batch:
             self._proposals.settle(proposal, refused)
         return False
+
+    def _raise_level(self) -> None:
+        """Appends the next level once every member takes part in it. It does so as the leader itself, and never
+        forwards it: another leader may have met an earlier version meanwhile."""
+        raft = self.raft
+        if not raft.is_leader or raft.applied < raft.term_start:
+            self._hold(False)
+            return
+        others = raft.configuration.members - {raft.member_id}
+        decision = self._raising.decide(
+            raft.term, self.ticks, self.machine.level, others, self._network.levels(), self.machine.time == 0
+        )
+        if decision.level:
+            self._next_request += 1
+            command = pack_command(self._next_request, SetLevel(decision.level))
+            try:
+                raft.propose(stamp(self._time(), [command]))
+            except ProposalRefused:
+                return  # the next tick is as good
+            self._raising.appended(decision.level)
+            log.info("raises the level of the cluster", to=decision.level)
+        # Clients' commands follow the level in the log, so they need not wait until it is applied.
+        self._hold(decision.holds)
+
+    def _hold(self, holds: bool) -> None:
+        if holds != self._is_founding:
+            self._is_founding = holds
+            self.raft.hold_forwarded(holds)
 
     # --- replicated time ----------------------------------------------------------------------------------------
 
@@ -539,7 +583,7 @@ class Node:
             outcome = self.machine.apply(command, now)
         except REFUSALS as refusal:
             outcome = refusal
-        if type(command) is UpdateMember:
+        if type(command) in _OF_THE_NETWORK:
             self._members_changed()
         if proposal is not None:
             self._proposals.settle(proposal, outcome)

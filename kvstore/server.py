@@ -38,7 +38,6 @@ from kvstore.http.guard import forget_changed
 from kvstore.http.load import Load
 from kvstore.http.peer import peer_http
 from kvstore.lanes import ThreadLanes
-from kvstore.levels import HIGHEST_LEVEL
 from kvstore.membership import Membership, MembershipError
 from kvstore.newcomer import Newcomer
 from kvstore.node import Node, NodeOptions
@@ -59,6 +58,7 @@ from kvstore.transport import Acceptor, PeerTransport
 from kvstore.version import VERSION
 from kvstore.wire import (
     TIME_BYTES,
+    Announce,
     Checked,
     Guarded,
     LaterVersion,
@@ -106,6 +106,8 @@ is_compiled = all(
 )
 
 _MONOTONIC = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+#: The level from which on a member says of itself all that `Announce` holds.
+ANNOUNCED_SINCE = 2
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -181,6 +183,7 @@ class Server:
                 max_proposals=settings.limits.proposals,
                 max_proposal_bytes=settings.limits.buffered_bytes,
                 event_history=settings.event_history,
+                highest_level=settings.max_level,
             ),
             opened.snapshot,
         )
@@ -210,9 +213,24 @@ class Server:
         return self.node.machine.membership
 
     @property
-    def announced(self) -> Publish:
-        urls = tuple(map(str, self._settings.advertise_client_urls))
-        return Publish(self._opened.identity.member_id, self._settings.name, urls)
+    def announced(self) -> Publish | Announce:
+        """What the cluster should know of this member, as the level allows to say it."""
+        identity, settings = self._opened.identity, self._settings
+        urls = tuple(map(str, settings.advertise_client_urls))
+        if self.node.machine.level < ANNOUNCED_SINCE:
+            return Publish(identity.member_id, settings.name, urls)
+        return Announce(identity.member_id, settings.name, urls, identity.incarnation, VERSION, settings.max_level)
+
+    def _is_announced(self) -> bool:
+        wanted = self.announced
+        known = self.membership.members.get(wanted.member)
+        if known is None or (known.name, known.client_urls) != (wanted.name, wanted.client_urls):
+            return False
+        return isinstance(wanted, Publish) or (known.incarnation, known.version, known.highest_level) == (
+            wanted.incarnation,
+            wanted.version,
+            wanted.highest_level,
+        )
 
     @property
     def raft_index(self) -> int:
@@ -262,12 +280,12 @@ class Server:
             self._turns,
         )
 
-    def execute(self, command: Checked | Guarded | Publish | UpdateMember) -> asyncio.Future[Any]:
+    def execute(self, command: Checked | Guarded | Publish | UpdateMember | Announce) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
         self.propose(command, partial(_resolve, future))
         return future
 
-    def propose(self, command: Checked | Guarded | Publish | UpdateMember, done: Done) -> None:
+    def propose(self, command: Checked | Guarded | Publish | UpdateMember | Announce, done: Done) -> None:
         self.node.propose(command, done)
         self._wake()
 
@@ -303,7 +321,10 @@ class Server:
             done(Verdict.REMOVED)
             return
         folder = self._opened.folder
-        known = folder.pins.get(sender)
+        member = self.membership.members.get(sender)
+        # What it announced to the cluster counts. A pin is this member's own memory, which may be of a disk that was
+        # empty; it bridges the time until then.
+        known = (member.incarnation if member is not None else b"") or folder.pins.get(sender)
         if known is not None:
             done(Verdict.WELCOME if known == incarnation else Verdict.DISK)
         elif self._is_stranger(sender) and self._strangers_met() >= MAX_STRANGERS:
@@ -329,7 +350,7 @@ class Server:
         """What this member says of itself with each hello."""
         settings = self._settings
         return Facts(
-            time.time_ns(), settings.heartbeat_interval_ms, settings.election_timeout_ms, HIGHEST_LEVEL, VERSION
+            time.time_ns(), settings.heartbeat_interval_ms, settings.election_timeout_ms, settings.max_level, VERSION
         )
 
     def received(self, message: PeerMessage) -> None:
@@ -419,20 +440,22 @@ class Server:
             before = now
 
     async def _publish(self) -> None:
-        """Tells the cluster this member's name and where clients reach it, until the cluster knows.
+        """Tells the cluster this member's name and where clients reach it, until the cluster knows; again when a
+        higher level lets it say more.
 
         Not before this member knows all that the others do: who has a name counts as one that keeps its promises.
         """
-        wanted = self.announced
         while True:
-            known = self.membership.members.get(wanted.member)
-            if known is not None and (known.name, known.client_urls) == (wanted.name, wanted.client_urls):
-                return
-            if self.has_leader and known is not None:
+            pause = self._tick_seconds
+            if self._is_announced():
+                if self.node.machine.level >= ANNOUNCED_SINCE:
+                    return
+                pause = PUBLISH_SECONDS
+            elif self.has_leader and self.announced.member in self.membership.members:
                 with contextlib.suppress(Unavailable, MembershipError):
                     await self.read_barrier()
-                    await self.execute(wanted)
-            await asyncio.sleep(self._tick_seconds)
+                    await self.execute(self.announced)
+            await asyncio.sleep(pause)
 
     # --- start and stop -------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from kvstore.ciphers import SUITES, SUITES_13
-from kvstore.limits import MOST_KEY_BYTES, MOST_KEY_COMPONENTS, Limits
+from kvstore.limits import HIGHEST_LEVEL, MOST_KEY_BYTES, MOST_KEY_COMPONENTS, Limits
 
 MAX_MEMBERS = 7
 #: A body has to fit into one entry, that into a frame between members and a record of the log, and the value before and
@@ -137,6 +137,7 @@ class Settings:
     max_wals: int = 5  # files kept; 0: all
     event_history: int = 10_000  # events a watch may reach back
     event_history_bytes: int = 64 << 20  # that those events take at most
+    max_level: int = HIGHEST_LEVEL  # that this member lets the cluster be raised to
     strict_reconfig_check: bool = True  # refuse changes of members that would cost the quorum
     limits: Limits = field(default_factory=Limits)
     bcrypt_cost: int = 10  # of passwords that are set here, 4 to 31
@@ -176,6 +177,8 @@ class Settings:
         for flag, number in {"max-snapshots": self.max_snapshots, "max-wals": self.max_wals}.items():
             if number < 0:
                 raise SettingsError(f"--{flag} must not be negative (is {number}); 0 keeps all")
+        if not 1 <= self.max_level <= HIGHEST_LEVEL:
+            raise SettingsError(f"--max-level must be 1 to {HIGHEST_LEVEL} (is {self.max_level})")
         if not MIN_BCRYPT_COST <= self.bcrypt_cost <= MAX_BCRYPT_COST:
             raise SettingsError(
                 f"--bcrypt-cost must be {MIN_BCRYPT_COST} to {MAX_BCRYPT_COST} (is {self.bcrypt_cost}); one more"

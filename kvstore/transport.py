@@ -106,6 +106,7 @@ class Acceptor(asyncio.Protocol):
         self._socket: asyncio.Transport
         self._deadline: asyncio.TimerHandle
         self.member: int | None = None
+        self.version = LOWEST_VERSION  # of this connection
         self.level = 1  # the highest level that it says it takes part in
         self.program = ""  # the version of its program, if it says so
         self.replaced = False
@@ -173,6 +174,7 @@ class Acceptor(asyncio.Protocol):
         assert self._splitter is not None
         self._splitter.limit = MAX_FRAME_BYTES
         self.member = hello.sender
+        self.version = hello.version
         self.level, self.program = hello.facts.level, hello.facts.program
         self._peers.joined(self, hello.urls)
         self._socket.resume_reading()
@@ -475,6 +477,7 @@ class PeerTransport:
         urls = wanted.pop(self._member, self._urls)
         # A link that is made again may be on its way through updates that are older than the member's hello.
         said = {member: link.said for member, link in self._links.items()}
+        self._require(membership.level)
         if urls != self._urls:
             self._urls = urls
             self._introduce_again(wanted)
@@ -496,6 +499,20 @@ class PeerTransport:
             if member not in self._links:
                 self._link(member, urls)
                 self._links[member].said = said.get(member, ())
+
+    def _require(self, level: int) -> None:
+        """From now on members that do not speak the version of the level are refused, also those that are connected:
+        they cannot apply what they would be sent."""
+        if level <= self.lowest_version:
+            return
+        self.lowest_version = min(level, PEER_VERSION)
+        for member, link in list(self._links.items()):
+            link.lowest_version = self.lowest_version
+            if link.version < self.lowest_version and link.is_connected:
+                self._close_link(member)  # and it is dialled again, by `members_changed`
+        for stream in list(self._streams.values()):
+            if stream.version < self.lowest_version:
+                stream.close()
 
     def _link(self, member: int, urls: tuple[str, ...]) -> None:
         def hello(version: int) -> Hello:
@@ -529,6 +546,14 @@ class PeerTransport:
         """The version that this member speaks on its connection to another one; 0 without a connection."""
         link = self._links.get(member)
         return link.version if link is not None and link.is_connected else 0
+
+    def levels(self) -> dict[int, int]:
+        """The highest level of each member that hears us and that we hear, as far as both connections can carry it."""
+        return {
+            member: min(max(stream.level, 1), self._links[member].version)
+            for member, stream in self._streams.items()
+            if self.is_connected(member)
+        }
 
     @property
     def active(self) -> set[int]:
@@ -573,7 +598,15 @@ class PeerTransport:
                 sender=f"{hello.sender:x}",
                 cluster=f"{hello.cluster:x}",
                 version=hello.version,
+                **self._advice(verdict),
             )
+
+    def _advice(self, verdict: Verdict) -> dict[str, str]:
+        if verdict is not Verdict.VERSION:
+            return {}
+        return {
+            "why": f"here versions {self.lowest_version} to {PEER_VERSION} are spoken; start a later kvstored there"
+        }
 
     def joined(self, stream: Acceptor, urls: tuple[str, ...]) -> None:
         """Whoever speaks to us must be answered, also when we are too far behind to know it as a member, or to know

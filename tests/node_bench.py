@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import Random
 
 from kvstore.apply import FrozenMachine, StateMachine
+from kvstore.levels import HIGHEST_LEVEL
 from kvstore.membership import Member, Membership
 from kvstore.node import Node, NodeOptions
 from kvstore.proposals import Outcome
@@ -86,12 +87,16 @@ class SlowDisk:
 class Wire:
     def __init__(self) -> None:
         self.sent: list[PeerMessage] = []
+        self.known: dict[int, int] = {}
 
     def send(self, message: PeerMessage) -> None:
         self.sent.append(message)
 
     def flush(self) -> None:
         pass
+
+    def levels(self) -> Mapping[int, int]:
+        return self.known
 
     def members_changed(self, membership: Membership, configuration: Configuration) -> None:
         pass
@@ -110,10 +115,12 @@ class Bench:
         members: int = 3,
         options: NodeOptions = NodeOptions(),  # noqa: B008
         knows_time: bool = True,
+        level: int = HIGHEST_LEVEL,
     ) -> None:
         configuration = Configuration(voters=frozenset(range(1, members + 1)))
         meta = SnapshotMeta(1, 1, configuration)
         membership = Membership(Member(number, f"n{number}", ()) for number in configuration.voters)
+        membership.level = level
         raft = Raft(Config(), ME, Random(1), configuration=configuration, snapshot=meta, applied=1)
         self.disk, self.wire = SlowDisk(), Wire()
         self.time = self.elapsed = 1_800_000_000 * SECOND_NS  # wall clock and monotonic one; `pass_time` moves both

@@ -73,6 +73,12 @@ FLAGS = (
         "'new', or 'existing' to join a cluster that runs. First start alone.",
     ),
     Flag(
+        "max-level",
+        "2",
+        "Clustering",
+        "Level that the cluster is raised to at most. Until it is, members can go back to the release before.",
+    ),
+    Flag(
         "strict-reconfig-check",
         "true",
         "Clustering",

@@ -134,6 +134,7 @@ _FIELDS: Mapping[str, tuple[str, Callable[[str, Value], object]]] = {
     "max-wals": ("max_wals", _number),
     "event-history": ("event_history", _number),
     "event-history-bytes": ("event_history_bytes", _number),
+    "max-level": ("max_level", _number),
     "strict-reconfig-check": ("strict_reconfig_check", _switch),
     **{flag: (f"limits.{field}", _number) for flag, field in LIMIT_FLAGS.items()},
     "bcrypt-cost": ("bcrypt_cost", _number),

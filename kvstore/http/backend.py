@@ -20,7 +20,7 @@ from kvstore.reconfiguration import Reconfiguration
 from kvstore.statistics import Histogram, Turns
 from kvstore.store.store import Store
 from kvstore.traffic import Traffic
-from kvstore.wire import Checked, Guarded, Publish
+from kvstore.wire import Announce, Checked, Guarded, Publish
 
 if TYPE_CHECKING:
     from kvstore.tls.material import Expiry
@@ -86,7 +86,7 @@ class Backend(Protocol):
         """As this member knows it. A snapshot may replace it: never keep it across an await."""
 
     @property
-    def announced(self) -> Publish:
+    def announced(self) -> Publish | Announce:
         """What this member tells the cluster of itself, as soon as it can."""
 
     @property

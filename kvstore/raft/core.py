@@ -146,6 +146,10 @@ class Raft(State):
             roles.become_follower(self, message.term, NO_MEMBER)
         return True
 
+    def hold_forwarded(self, holds: bool) -> None:
+        """As the leader: refuse what others forward until it is called with False; they send it again."""
+        self.holds_forwarded = holds
+
     def propose(self, payloads: Sequence[bytes]) -> Proposal:
         """Commands, in this order and next to each other. Leader: appended. Otherwise: forwarded to the leader.
 

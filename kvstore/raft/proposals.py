@@ -98,7 +98,7 @@ def handle_propose_request(state: State, message: ProposeRequest) -> None:
         _refuse(state, message, Refusal.UNKNOWN)
         return
     kind = EntryKind(message.kind)
-    reason = _why_not(state, kind, message.payloads)
+    reason = Refusal.TRANSFERRING if state.holds_forwarded else _why_not(state, kind, message.payloads)
     if reason is None and state.refuses_commands and kind is EntryKind.COMMAND:
         reason = Refusal.WRITES_REFUSED
     if reason is None:

@@ -37,6 +37,7 @@ class State:
         "elapsed",
         "former_voter",
         "heartbeat_elapsed",
+        "holds_forwarded",
         "leader",
         "log",
         "member_id",
@@ -123,6 +124,7 @@ class State:
         self.timeout = 0  # `elapsed` at which the next election begins
         self.quick_left = 0  # elections that may still follow each other quickly; see election.leader_unreachable
         self.heartbeat_elapsed = 0
+        self.holds_forwarded = False  # as the leader: what others forward is to come again a little later
 
         # Follower: up to where this term's leader has confirmed our log. A heartbeat's commit counts up to here only.
         self.verified = 0

@@ -24,19 +24,17 @@ from kvstore.raft.types import SnapshotMeta
 from kvstore.storage.errors import DamagedFile, DiskFailed, FolderInUse, UnknownFormat, WrongIdentity
 from kvstore.storage.files import Files, Lock, Locked
 from kvstore.storage.founding import Founding, founding_file, read_founding, write_founding
-from kvstore.storage.layout import INCARNATION_BYTES, SUFFIX, Birth, Identity
+from kvstore.storage.layout import FORMAT, FORMATS, INCARNATION_BYTES, SUFFIX, Birth, Identity
 from kvstore.storage.records import SECTOR
 from kvstore.storage.replay import Recovered, segment_names
 from kvstore.storage.snapshots import Snapshots
 from kvstore.storage.textfile import read_lines, write_lines
 from kvstore.storage.wal import SEGMENT_BYTES, WAL
 
-FORMAT = 1
+#: The folder has the format of its log (layout.py). That of level 2 differs in its number alone.
 _TITLE = "kvstored data folder, format "
 _VERSION = re.compile(_TITLE + r"(\d{1,9})")
-_IDENTITY = re.compile(
-    rf"{_TITLE}{FORMAT}\ncluster ([0-9a-f]{{16}})\nmember ([0-9a-f]{{16}})\nincarnation ([0-9a-f]{{32}})"
-)
+_IDENTITY = re.compile(rf"{_TITLE}\d\ncluster ([0-9a-f]{{16}})\nmember ([0-9a-f]{{16}})\nincarnation ([0-9a-f]{{32}})")
 _PIN = re.compile(r"member ([0-9a-f]{16}) incarnation ([0-9a-f]{32})")
 _ELSEWHERE = (
     "Nothing was changed. Give each member a data folder of its own, and start it with the flags it was made with"
@@ -53,6 +51,7 @@ class DataFolder:
         self.snapshot_folder = snapshot_folder(path)
         self.identity: Identity | None = None  # None: no member was created here yet
         self.founding: Founding | None = None  # None: not known, or of a member that is to be created
+        self.format = FORMATS[0]
         self._files = files
         self._locks = locks
         self._pins: dict[int, bytes] = {}
@@ -79,6 +78,7 @@ class DataFolder:
                 for place in dict.fromkeys((f"{path}/member", folder.wal_folder, folder.snapshot_folder)):
                     files.sync_folder(place)
                 folder.identity = whose(files, path, folder.wal_folder)
+                folder.format = format_of(files, path)
                 folder._pins = read_pins(files, path)
                 folder.founding = read_founding(files, path)
         except BaseException:
@@ -98,16 +98,16 @@ class DataFolder:
                 _ELSEWHERE,
             )
 
-    def create_wal(self, identity: Identity, *, segment_bytes: int = SEGMENT_BYTES) -> WAL:
+    def create_wal(self, identity: Identity, *, segment_bytes: int = SEGMENT_BYTES, version: int = FORMATS[0]) -> WAL:
         """The folder becomes this member's, with an empty log; durable on return. Nobody lived here before."""
         assert self.identity is None, "the folder belongs to a member already"
         assert len(identity.incarnation) == INCARNATION_BYTES
         with _disk(founding_file(self.path), "write"):  # before the log, which makes the folder this member's
             write_founding(self._files, self.path, self.founding)
-        wal = WAL.create(self._files, self.wal_folder, identity, segment_bytes=segment_bytes)
-        with _disk(identity_file(self.path), "write"):
-            _write_identity(self._files, self.path, identity)
+        wal = WAL.create(self._files, self.wal_folder, identity, segment_bytes=segment_bytes, version=version)
         self.identity = identity
+        self._write_format(version)
+        wal.before_format = self._write_format
         return wal
 
     def open_wal(self, *, snapshot: SnapshotMeta | None, segment_bytes: int = SEGMENT_BYTES) -> tuple[WAL, Recovered]:
@@ -115,9 +115,16 @@ class DataFolder:
         assert self.identity is not None, "nobody lives here yet"
         wal, recovered = WAL.open(self._files, self.wal_folder, snapshot=snapshot, segment_bytes=segment_bytes)
         if not self._files.exists(identity_file(self.path)):  # a crash came between the two steps of create_wal
-            with _disk(identity_file(self.path), "write"):
-                _write_identity(self._files, self.path, self.identity)
+            self._write_format(wal.format)
+        wal.before_format = self._write_format
         return wal, recovered
+
+    def _write_format(self, version: int) -> None:
+        """Says in the identity, too, which versions can read the log. DiskFailed."""
+        assert self.identity is not None
+        with _disk(identity_file(self.path), "write"):
+            _write_identity(self._files, self.path, self.identity, version)
+        self.format = version
 
     def open_snapshots(self) -> Snapshots:
         """The snapshots of the member that lives here."""
@@ -240,7 +247,7 @@ def _read_identity(files: Files, path: str) -> Identity | None:
     if lines is None:
         return None
     version = _VERSION.fullmatch(lines[0]) if lines else None
-    if version is not None and int(version[1]) != FORMAT:
+    if version is not None and int(version[1]) not in FORMATS:
         raise UnknownFormat(path, 0, int(version[1]), FORMAT)
     match = _IDENTITY.fullmatch("\n".join(lines))
     if match is None:
@@ -248,9 +255,16 @@ def _read_identity(files: Files, path: str) -> Identity | None:
     return Identity(int(match[1], 16), int(match[2], 16), bytes.fromhex(match[3]))
 
 
-def _write_identity(files: Files, path: str, identity: Identity) -> None:
+def format_of(files: Files, path: str) -> int:
+    """Of a folder whose identity can be read; the first one where none was written. DamagedFile, OSError."""
+    lines = read_lines(files, identity_file(path))
+    version = _VERSION.fullmatch(lines[0]) if lines else None
+    return int(version[1]) if version is not None else FORMATS[0]
+
+
+def _write_identity(files: Files, path: str, identity: Identity, version: int) -> None:
     lines = [
-        f"{_TITLE}{FORMAT}",
+        f"{_TITLE}{version}",
         f"cluster {identity.cluster_id:016x}",
         f"member {identity.member_id:016x}",
         f"incarnation {identity.incarnation.hex()}",

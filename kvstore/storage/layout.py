@@ -23,7 +23,10 @@ from kvstore.storage.records import SECTOR
 
 PAGE = 4096
 RECORDS_AT = 3 * PAGE
-FORMAT = 1
+#: A segment has the format of the highest level that its entries may be of. That of level 2 differs in this number
+#: alone, so that a release which knows level 1 refuses it.
+FORMATS = (1, 2)
+FORMAT = FORMATS[-1]
 MAGIC = b"kvst-wal"
 INCARNATION_BYTES = 16
 SUFFIX = ".wal"
@@ -64,11 +67,12 @@ class Birth(NamedTuple):
     capacity: int  # bytes of the file
     chain: int  # the chain behind the last record of the segment before
     records_end: int  # offset behind the records it was born with
+    format: int = FORMATS[0]  # a number of FORMATS
 
     def pack(self) -> bytes:
         block = _BIRTH.pack(
             MAGIC,
-            FORMAT,
+            self.format,
             self.chain,
             *self.identity,
             *self.name,
@@ -86,11 +90,11 @@ class Birth(NamedTuple):
         if len(block) != SECTOR or not _is_checked(block):
             raise DamagedWAL(file, 0, "the head of the segment fails its checksum")
         _, version, chain, cluster, member, incarnation, *place = _BIRTH.unpack_from(block)
-        if version != FORMAT:
+        if version not in FORMATS:
             raise UnknownFormat(file, 8, version, FORMAT)
         sequence, first_index, base_term, capacity, end = place
         identity = Identity(cluster, member, incarnation)
-        return cls(identity, SegmentName(sequence, first_index), base_term, capacity, chain, end)
+        return cls(identity, SegmentName(sequence, first_index), base_term, capacity, chain, end, version)
 
 
 class Point(NamedTuple):

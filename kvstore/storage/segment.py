@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from kvstore.storage.errors import DiskFailed
 from kvstore.storage.files import File, Files
-from kvstore.storage.layout import RECORDS_AT, TEMPORARY, Birth, Identity, Point, SegmentName, Watermark
+from kvstore.storage.layout import FORMATS, RECORDS_AT, TEMPORARY, Birth, Identity, Point, SegmentName, Watermark
 from kvstore.storage.records import NEXT_BYTES, frame, framed_bytes
 from kvstore.storage.scan import Scan
 
@@ -64,6 +64,7 @@ class Segment:
     def __init__(self, file: File, path: str, birth: Birth, end: int, chain: int, watermark: Watermark) -> None:
         self.path = path
         self.name = birth.name
+        self.format = birth.format
         self._file = file
         self._capacity = birth.capacity
         self._end = end
@@ -83,6 +84,7 @@ class Segment:
         capacity: int,
         before: Point,
         owed: tuple[int, int] = (0, 0),
+        version: int = FORMATS[0],
     ) -> Segment:
         """A new segment that holds the records `born[0]`, chained to `born[1]`. Durable under its name on return.
 
@@ -90,7 +92,7 @@ class Segment:
         """
         records, chain = _framed(*born)
         end = RECORDS_AT + len(records)
-        birth = Birth(identity, name, before.last_term, max(capacity, end + NEXT_BYTES), born[1], end)
+        birth = Birth(identity, name, before.last_term, max(capacity, end + NEXT_BYTES), born[1], end, version)
         point = before._replace(offset=end)
         path = f"{folder}/{name}"
         try:

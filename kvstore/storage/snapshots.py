@@ -9,10 +9,11 @@ the log still holds all; so its failure is SnapshotFailed and not DiskFailed. Wh
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable
 from contextlib import suppress
 from typing import TypeVar
 
+from kvstore.levels import layout_of
 from kvstore.raft.types import SnapshotMeta
 from kvstore.storage.errors import DamagedSnapshot, DiskFailed, Refused, SnapshotFailed, SnapshotGone
 from kvstore.storage.files import File, Files
@@ -126,7 +127,7 @@ class Snapshots:
             return str(problem)
         return ""
 
-    def load(self, meta: SnapshotMeta) -> Iterator[bytes]:
+    def load(self, meta: SnapshotMeta) -> Generator[bytes, None, None]:
         """The chunks, each checked before it is given out. Refused, SnapshotGone, DiskFailed."""
         path = self._path(meta)
         try:
@@ -142,6 +143,14 @@ class Snapshots:
             raise SnapshotGone(path) from None
         except OSError as error:
             raise DiskFailed(path, "reading a snapshot", error) from error
+
+    def layout(self, meta: SnapshotMeta) -> int:
+        """The layout of a snapshot, which is the level that it was taken at. As `load`, and WireError."""
+        chunks = self.load(meta)
+        try:
+            return layout_of(next(chunks, b""))
+        finally:
+            chunks.close()
 
     def size(self, meta: SnapshotMeta) -> int:
         """Bytes of the file. SnapshotGone, DiskFailed."""

@@ -21,7 +21,7 @@ retry can be believed. Nothing here knows Raft, threads or dates; there is one c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from zlib import crc32
 
 import msgpack
@@ -30,7 +30,7 @@ from kvstore.raft.types import Entry, HardState, SnapshotMeta
 from kvstore.statistics import DISK_BUCKETS, Histogram
 from kvstore.storage.errors import DiskFailed, StorageError
 from kvstore.storage.files import Files
-from kvstore.storage.layout import RECORDS_AT, SUFFIX, TEMPORARY, Identity, Point, SegmentName
+from kvstore.storage.layout import FORMATS, RECORDS_AT, SUFFIX, TEMPORARY, Identity, Point, SegmentName
 from kvstore.storage.records import NEXT_BYTES, Kind, pack_hard_state, pack_meta, pack_next
 from kvstore.storage.replay import Recovered, Replayed, replay, restarts
 from kvstore.storage.segment import Batch, Segment, Staged, batch_bytes, rewrite
@@ -67,11 +67,20 @@ class WAL:
         self._owed = (0, 0)  # (term, index); see layout.Watermark
         self._failure: DiskFailed | None = None
         self._staged: Staged | None = None  # what somebody else is writing
+        self.before_format: Callable[[int], None] = lambda version: None  # what must be durable before; DiskFailed
         self.sync_seconds = Histogram(DISK_BUCKETS)  # of the fdatasync in each batch
         self._pack = msgpack.Packer().pack  # one buffer for all batches
 
     @classmethod
-    def create(cls, files: Files, folder: str, identity: Identity, *, segment_bytes: int = SEGMENT_BYTES) -> WAL:
+    def create(
+        cls,
+        files: Files,
+        folder: str,
+        identity: Identity,
+        *,
+        segment_bytes: int = SEGMENT_BYTES,
+        version: int = FORMATS[0],
+    ) -> WAL:
         """An empty log, durable on return. The folder holds no log yet (StorageError if it does)."""
         try:
             files.make_folder(folder)
@@ -82,7 +91,9 @@ class WAL:
             raise StorageError(f"{folder}: there is a log here already")
         name = SegmentName(1, 1)
         chain = crc32(repr(tuple(identity)).encode())  # no other log's records can follow
-        segment = Segment.create(files, folder, identity, name, ([], chain), segment_bytes, Point(0, 0, 0, 0, 0))
+        segment = Segment.create(
+            files, folder, identity, name, ([], chain), segment_bytes, Point(0, 0, 0, 0, 0), version=version
+        )
         return cls(files, folder, identity, [name], segment, segment_bytes)
 
     @classmethod
@@ -107,6 +118,24 @@ class WAL:
         if found.restarted and snapshot is not None:
             wal.mark_snapshot(snapshot)
         return wal, found.recovered
+
+    @property
+    def format(self) -> int:
+        """Of the segment that is written: entries of a higher level must wait for `raise_format`."""
+        return self._segment.format
+
+    def raise_format(self, version: int) -> None:
+        """The next entries go to a segment of at least this format, which an earlier release refuses to read; durable
+        on return. `before_format` is called first."""
+        self._require_sound()
+        if version <= self._segment.format:
+            return
+        try:
+            self.before_format(version)
+            self._cut(0, version)
+        except DiskFailed as failure:
+            self._failure = failure
+            raise
 
     @property
     def last_index(self) -> int:
@@ -245,7 +274,7 @@ class WAL:
             self._owed = (0, 0)
         return self._owed
 
-    def _cut(self, record_bytes: int) -> None:
+    def _cut(self, record_bytes: int, version: int = FORMATS[0]) -> None:
         """Goes on to a new segment with room for so many bytes; see replay.py for the order of the steps."""
         full = self._segment
         name = SegmentName(full.name.sequence + 1, self._terms.last_index + 1)
@@ -257,7 +286,15 @@ class WAL:
         owed = self._still_owed()
         capacity = max(self._segment_bytes, RECORDS_AT + batch_bytes(born) + record_bytes + NEXT_BYTES)
         following = Segment.create(
-            self._files, self._folder, self.identity, name, (born, chain), capacity, self._point(), owed
+            self._files,
+            self._folder,
+            self.identity,
+            name,
+            (born, chain),
+            capacity,
+            self._point(),
+            owed,
+            max(version, full.format),
         )
         full.write(farewell, self._point(), owed)
         full.close()

@@ -32,9 +32,10 @@ class Frozen:
     of a NodeView.
     """
 
-    __slots__ = ("_events", "_nodes", "index")
+    __slots__ = ("_events", "_nodes", "index", "is_founded")
 
-    def __init__(self, index: int, nodes: FrozenNodes, events: list[Event]) -> None:
+    def __init__(self, index: int, nodes: FrozenNodes, events: list[Event], is_founded: bool = False) -> None:
+        self.is_founded = is_founded
         self.index = index
         self._nodes = nodes
         self._events = events

@@ -17,7 +17,8 @@ EVENT_BYTES = 512
 class History:
     """A ring of the newest events: at most `limit` of them, and of `limit_bytes` together, about.
 
-    Every index has one event, so an event's place follows from its index. The newest one is always held.
+    Every index but that of the founding has one event, so an event's place follows from its index. The newest
+    one is always held.
     """
 
     __slots__ = ("_bytes", "_ring", "_sizes", "limit", "limit_bytes", "newest", "oldest")
@@ -32,6 +33,13 @@ class History:
         self._ring: list[Event | None] = [None] * limit
         self._sizes = [0] * limit  # of the events in the ring, at the same places
         self._bytes = 0
+
+    def found(self) -> None:
+        """Index 1 is the founding of the cluster: it has no event, and can be asked for like any other."""
+        if self.newest == 0:
+            self.newest = 1
+        elif self.oldest == 2 and self.newest <= self.limit:
+            self.oldest = 1
 
     def add(self, event: Event) -> None:
         _, node, previous, index, _ = event
@@ -83,8 +91,7 @@ class History:
         below = key if key == ROOT else key + b"/"
         for index in range(since, self.newest + 1):
             event = self._ring[index % self.limit]
-            assert event is not None
-            if event.is_refresh:
+            if event is None or event.is_refresh:  # None: the founding
                 continue
             node_key = event.node.key
             if node_key == key or (recursive and node_key.startswith(below)):

@@ -63,6 +63,7 @@ class Store:
 
     def __init__(self, history_limit: int = HISTORY_LIMIT, history_bytes: int = HISTORY_BYTES) -> None:
         self.index = 0
+        self.is_founded = False  # index 1 is the founding of the cluster, which is no event; see `found`
         self.counts = Counts()
         self._tree = Tree()
         self._history = History(history_limit, history_bytes)
@@ -151,12 +152,21 @@ class Store:
         """
         self._watchers.pace(later)
 
+    def found(self) -> None:
+        """Begin at index 1, so that the first write is 2 as with etcd and 0 never stands for "nothing yet": to clients
+        it means "from now on". A store that holds something already goes on as it is."""
+        if self.index == 0:
+            self.index = 1
+            self.is_founded = True
+            self._history.found()
+
     # --- snapshots ----------------------------------------------------------------------------------------------
 
     def freeze(self) -> frozen.Frozen:
         """A picture of this moment, history included, without the watchers. Copies no node."""
         history = self._history
-        return frozen.Frozen(self.index, self._tree.nodes.freeze(), history.since(history.oldest))
+        events = history.since(history.oldest)
+        return frozen.Frozen(self.index, self._tree.nodes.freeze(), events, self.is_founded)
 
     @classmethod
     def restore(
@@ -164,10 +174,14 @@ class Store:
         chunks: Iterable[Sequence[Sequence[Any]]],
         history_limit: int = HISTORY_LIMIT,
         history_bytes: int = HISTORY_BYTES,
+        is_founded: bool = False,
     ) -> Store:
         """The store that Frozen.chunks came from. Raises UnreadableSnapshot."""
         store = cls(history_limit, history_bytes)
         store.index, store._tree, store._history = frozen.thaw(chunks, history_limit, history_bytes)
+        store.is_founded = is_founded
+        if is_founded:
+            store._history.found()
         return store
 
     def adopt(self, restored: Store) -> None:
@@ -185,6 +199,7 @@ class Store:
             for event in missed.since(self.index + 1):
                 self._replay(event)
         self.index, self._tree, self._history = restored.index, restored._tree, missed
+        self.is_founded = restored.is_founded
 
     def _replay(self, event: Event) -> None:
         """Let the tree follow an event far enough that the right watchers wake: which nodes there are."""

@@ -158,7 +158,7 @@ async def test_the_head_comes_at_once(client: RawClient, backend: LocalBackend) 
     head = await client.head()
     assert head.status == 200
     assert head.header("Transfer-Encoding") == "chunked"
-    assert head.header("X-Etcd-Index") == "0"
+    assert head.header("X-Etcd-Index") == "1"
     assert head.header("X-Raft-Index") == "4"
 
 

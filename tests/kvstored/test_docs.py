@@ -53,7 +53,7 @@ def test_the_tour(tmp_path: Path) -> None:
     created, got, swapped, refused, session, job, listed, watched, quorum, deleted = answers
     assert (created["action"], created["node"]["value"]) == ("set", "hello")
     assert (got["action"], got["node"]) == ("get", created["node"])
-    assert (swapped["action"], swapped["node"]["modifiedIndex"]) == ("compareAndSwap", 2)
+    assert (swapped["action"], swapped["node"]["modifiedIndex"]) == ("compareAndSwap", 3)
     assert refused["errorCode"] == 101
     assert session["node"]["ttl"] == 60
     assert re.fullmatch(r"/queue/\d{20}", job["node"]["key"])

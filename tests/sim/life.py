@@ -6,7 +6,7 @@ It ends without a word: by a power cut, a kill, a failing disk, or because its p
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
@@ -157,6 +157,9 @@ class Life:
 
     def flush(self) -> None:
         self.transport.flush()
+
+    def levels(self) -> Mapping[int, int]:
+        return self.transport.levels()
 
     def members_changed(self, membership: Membership, configuration: Configuration) -> None:
         self.transport.members_changed(membership, configuration)

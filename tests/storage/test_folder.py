@@ -167,8 +167,8 @@ def test_small_files_that_make_no_sense_are_refused() -> None:
     write_lines(files, f"{PATH}/member/identity", ["something else"])
     with pytest.raises(DamagedFile, match="does not say whose"):
         DataFolder.open(files, PATH)
-    write_lines(files, f"{PATH}/member/identity", ["kvstored data folder, format 2", "new"])
-    with pytest.raises(UnknownFormat, match="format version 2"):
+    write_lines(files, f"{PATH}/member/identity", ["kvstored data folder, format 3", "new"])
+    with pytest.raises(UnknownFormat, match="format version 3"):
         DataFolder.open(files, PATH)
 
 

@@ -21,8 +21,8 @@ from kvstore.storage.errors import (
     UnknownFormat,
     WrongIdentity,
 )
-from kvstore.storage.layout import PAGE, RECORDS_AT, Point, Watermark
-from kvstore.storage.records import Kind
+from kvstore.storage.layout import PAGE, RECORDS_AT, Birth, Point, Watermark
+from kvstore.storage.records import SECTOR, Kind
 from kvstore.storage.replay import Recovered
 from kvstore.storage.wal import WAL
 from tests.sim.disk import SimCrash, SimFiles
@@ -322,11 +322,11 @@ def test_a_segment_of_the_same_member_that_does_not_follow_is_refused() -> None:
     assert wal.segments
 
 
-def test_another_format_is_refused_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kvstore.storage.layout.FORMAT", 9)
+def test_another_format_is_refused_by_its_number() -> None:
     files, _ = new_log()
-    monkeypatch.undo()
-    with pytest.raises(UnknownFormat, match=r"format version 9 is not known.*reads version 1"):
+    content = files.content(last_segment(files))
+    content[:SECTOR] = Birth.unpack("", bytes(content[:SECTOR]))._replace(format=9).pack()
+    with pytest.raises(UnknownFormat, match=r"format version 9 is not known.*reads version 2"):
         reopen(files)
 
 
