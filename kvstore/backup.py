@@ -22,6 +22,7 @@ from kvstore.storage.files import Files, OSFiles
 from kvstore.storage.folder import DataFolder, default_wal_folder, snapshot_folder, unused, whose
 from kvstore.storage.layout import INCARNATION_BYTES, Identity
 from kvstore.storage.replay import replay
+from kvstore.storage.skipped import read_skipped
 from kvstore.storage.snapshot_file import read_chunks, read_meta
 from kvstore.storage.snapshots import snapshot_names, verify
 from kvstore.wire import WireError, unpack_command
@@ -74,9 +75,12 @@ def backup(
             raise BackupError(f"{data_dir}: no member was created here")
         meta, machine = _newest(files, data_dir, identity)
         found = replay(files, wal_dir or default_wal_folder(data_dir), meta if meta.index else None).recovered
+        skipped = read_skipped(files, data_dir)
         for done, entry in enumerate(found.entries):
             if done % REPORT_EVERY == 0:
                 progress(done, len(found.entries))
+            if (entry.index, entry.term) in skipped:
+                continue
             if entry.kind == EntryKind.COMMAND and entry.payload:
                 _apply(machine, entry.payload)
     progress(len(found.entries), len(found.entries))

@@ -19,6 +19,7 @@ from kvstore.apply import StateMachine
 from kvstore.joining import Ask, JoinError, join
 from kvstore.levels import FIRST_LEVEL, HIGHEST_LEVEL, check_known
 from kvstore.membership import Member, Membership, MembershipError, cluster_id
+from kvstore.poison import CannotSkip, Skipped, check_skips
 from kvstore.raft.config import Config
 from kvstore.raft.configuration import enter_joint, leave_joint
 from kvstore.raft.core import Raft, known_committed
@@ -29,6 +30,7 @@ from kvstore.storage.files import Files
 from kvstore.storage.folder import DataFolder
 from kvstore.storage.founding import Founding
 from kvstore.storage.layout import INCARNATION_BYTES, Identity
+from kvstore.storage.skipped import read_skipped, write_skipped
 from kvstore.storage.snapshots import Snapshots
 from kvstore.storage.wal import SEGMENT_BYTES, WAL
 from kvstore.store.history import HISTORY_BYTES
@@ -60,6 +62,7 @@ class Opened(NamedTuple):
     entries: Sequence[Entry]
     promised: tuple[int, int] | None
     configuration: Configuration
+    skipped: Skipped = frozenset()
 
     @property
     def is_alone(self) -> bool:
@@ -104,14 +107,15 @@ def open_member(
         opened = reopen(folder, settings.event_history, segment_bytes, settings.event_history_bytes)
         _check_belongs(settings, opened)
         _check_whole(opened)
-        return opened
+        return _skipping(settings, files, opened)
     try:
         settings.check_first_start()
         folder.founding = founding_of(settings)
         if settings.initial_cluster_state == "existing":
             joined = join(settings, tls, ask)
             identity = Identity(joined.cluster, joined.member, random_bytes(INCARNATION_BYTES))
-            return join_member(files, folder, identity, joined.members, _new_store(settings), segment_bytes)
+            joiner = join_member(files, folder, identity, joined.members, _new_store(settings), segment_bytes)
+            return _skipping(settings, files, joiner)
     except (SettingsError, JoinError) as problem:
         raise StartError(str(problem)) from None
     machine = new_machine(_new_store(settings), _initial_membership(settings), settings.max_level)
@@ -246,6 +250,23 @@ def reopen(
         recovered.promised,
         meta.configuration,
     )
+
+
+def _skipping(settings: Settings, files: Files, opened: Opened) -> Opened:
+    """Remembers what `--skip-entry` names, before any of it can be reached. StartError, StorageError."""
+    path = opened.folder.path
+    remembered = read_skipped(files, path)
+    wanted = frozenset(settings.skip_entries) - remembered
+    try:
+        check_skips(wanted, opened.snapshot.index if opened.snapshot else 0, opened.entries)
+    except CannotSkip as problem:
+        raise StartError(str(problem)) from None
+    skipped = remembered | wanted
+    if wanted:
+        write_skipped(files, path, skipped)
+    for index, term in sorted(skipped):
+        log.warning("skips an entry of the log, which all members must do alike", index=index, term=term)
+    return opened._replace(skipped=skipped)
 
 
 def _check_whole(opened: Opened) -> None:

@@ -25,6 +25,7 @@ from kvstore.compaction import Compaction, CompactionLimits, SavingDisk, Snapsho
 from kvstore.forwarded import refusal_of
 from kvstore.levels import HIGHEST_LEVEL
 from kvstore.membership import Membership, MembershipError
+from kvstore.poison import ApplyFailed, Skipped
 from kvstore.proposals import (
     ChangePending,
     Done,
@@ -152,8 +153,9 @@ class Node:
         random: Random,
         options: NodeOptions = NodeOptions(),  # noqa: B008  it is immutable
         snapshot: SnapshotMeta | None = None,
+        skipped: Skipped = frozenset(),
     ) -> None:
-        """`snapshot` is what `machine` was restored from."""
+        """`snapshot` is what `machine` was restored from; `skipped` are entries that are not applied."""
         self.raft = raft
         self.machine = machine
         self.ticks = 0
@@ -163,6 +165,7 @@ class Node:
         self._options = options
         self._proposals = Proposals(options.max_proposals, options.max_proposal_bytes)
         self._next_request = random.getrandbits(63)  # nosec B311  # numbers our requests, and keeps no secret
+        self._skipped = skipped
         self._applied_term = snapshot.term if snapshot else 0
         snapshot_index = snapshot.index if snapshot else 0
         self._compaction = Compaction(raft, disk, _compaction_limits(options), clock.wall, snapshot_index)
@@ -552,10 +555,18 @@ class Node:
             if term != self._applied_term:
                 self._applied_term = term
                 self._proposals.term_began(term)
-            if kind == _CONFIGURATION:
-                self._apply_change(entry)
-            elif payload:
-                self._apply_command(index, term, payload)
+            if self._skipped and (index, term) in self._skipped:
+                self._skip(index, term)
+                continue
+            try:
+                if kind == _CONFIGURATION:
+                    self._apply_change(entry)
+                elif payload:
+                    self._apply_command(index, term, payload)
+            except LaterVersion:
+                raise
+            except Exception as bug:
+                raise ApplyFailed(index, term, bug) from bug
         led = self.raft.is_leader
         if not led:
             self._clock.passed(self.machine.time)
@@ -566,6 +577,12 @@ class Node:
         if self._compaction.is_due():
             self._save_snapshot()
         return True
+
+    def _skip(self, index: int, term: int) -> None:
+        log.error("skipped an entry of the log, as --skip-entry says", index=index, term=term)
+        proposal = self._proposals.at(index, term)
+        if proposal is not None:
+            self._proposals.settle(proposal, Unavailable())
 
     def _apply_command(self, index: int, term: int, payload: bytes) -> None:
         proposal = self._proposals.at(index, term)

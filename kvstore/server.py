@@ -42,6 +42,7 @@ from kvstore.membership import Membership, MembershipError
 from kvstore.newcomer import Newcomer
 from kvstore.node import Node, NodeOptions
 from kvstore.passwords import Passwords
+from kvstore.poison import ApplyFailed
 from kvstore.proposals import Done, Outcome, Unavailable
 from kvstore.raft.config import Config
 from kvstore.raft.types import NO_MEMBER
@@ -186,6 +187,7 @@ class Server:
                 highest_level=settings.max_level,
             ),
             opened.snapshot,
+            opened.skipped,
         )
 
         self.passwords = Passwords(settings.bcrypt_cost)
@@ -512,7 +514,7 @@ class Server:
     def _crashed(self, bug: Exception) -> None:
         """Whatever the driver would do from here on cannot be trusted, and it must not seem to live either."""
         log.exception("stops because of a bug in kvstored; please report it")
-        self._stop(f"a bug: {bug!r}")
+        self._stop(str(bug) if isinstance(bug, ApplyFailed) else f"a bug: {bug!r}")
 
     def _stop(self, why: str) -> None:
         if not self.stopping.done():

@@ -53,6 +53,7 @@ LIMIT_FLAGS = {
     "max-log-bytes": "log_bytes",
 }
 
+_ENTRY = re.compile(r"([0-9]{1,18}):([0-9]{1,18})", re.ASCII)
 _ORIGIN = re.compile(r"https?://[^\s/?#@,]+", re.ASCII)
 
 
@@ -138,6 +139,7 @@ class Settings:
     event_history: int = 10_000  # events a watch may reach back
     event_history_bytes: int = 64 << 20  # that those events take at most
     max_level: int = HIGHEST_LEVEL  # that this member lets the cluster be raised to
+    skip_entries: tuple[tuple[int, int], ...] = ()  # (index, term) of log entries that are not applied
     strict_reconfig_check: bool = True  # refuse changes of members that would cost the quorum
     limits: Limits = field(default_factory=Limits)
     bcrypt_cost: int = 10  # of passwords that are set here, 4 to 31
@@ -335,6 +337,17 @@ def parse_initial_cluster(text: str) -> tuple[InitialMember, ...]:
             raise SettingsError(f"--initial-cluster: {part.strip()!r} must have the form name=http://host:port")
         urls.setdefault(name, set()).add(parse_url("initial-cluster", url))
     return tuple(InitialMember(name, tuple(sorted(urls[name]))) for name in sorted(urls))
+
+
+def parse_entries(origin: str, text: str) -> tuple[tuple[int, int], ...]:
+    """`INDEX:TERM`, comma-separated."""
+    entries = []
+    for part in text.split(","):
+        match = _ENTRY.fullmatch(part.strip())
+        if match is None:
+            raise SettingsError(f"{origin}: {part.strip()!r} must have the form INDEX:TERM, as the log line has it")
+        entries.append((int(match[1]), int(match[2])))
+    return tuple(entries)
 
 
 def _host_and_port(flag: str, text: str, parts: SplitResult) -> tuple[str, int]:

@@ -137,6 +137,12 @@ FLAGS = (
         "Bytes of requests that arrive, and as many of writes that wait, and of answers not read; beyond it: 503.",
     ),
     Flag("max-log-bytes", "1073741824", "Limits", "Bytes of log to gather while no snapshot succeeds; beyond it: 503."),
+    Flag(
+        "skip-entry",
+        "",
+        "Recovery",
+        "Entries of the log not to apply, as INDEX:TERM, comma-separated; on ALL members (docs/operations.md).",
+    ),
     Flag("cert-file", "", "Security", "Certificate for clients (PEM, with its intermediates), for https client URLs."),
     Flag("key-file", "", "Security", "Private key of --cert-file (PEM)."),
     Flag(

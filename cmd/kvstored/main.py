@@ -80,6 +80,7 @@ def _serve(settings: Settings) -> int:
 
 def _check(arguments: Sequence[str]) -> int:
     """`check`: verifies a data folder offline and prints what it holds."""
+    from kvstore.rehearsal import poison
     from kvstore.storage.check import check
     from kvstore.storage.errors import StorageError
 
@@ -93,6 +94,10 @@ def _check(arguments: Sequence[str]) -> int:
         raise SettingsError("check needs --data-dir")
     try:
         report = check(folder, wal_folder=values.get("wal-dir", ""))
+        if report.sound:
+            skipped, poisoned = poison(folder, wal_folder=values.get("wal-dir", ""))
+            report.holds.extend(skipped)
+            report.damage.extend(poisoned)
     except StorageError as problem:
         print(f"kvstored: {problem}", file=sys.stderr)
         return EXIT_FAILED

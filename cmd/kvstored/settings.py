@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kvstore.limits import Limits
-from kvstore.settings import LIMIT_FLAGS, Settings, SettingsError, TlsSettings, parse_initial_cluster, parse_urls
+from kvstore.settings import (
+    LIMIT_FLAGS,
+    Settings,
+    SettingsError,
+    TlsSettings,
+    parse_entries,
+    parse_initial_cluster,
+    parse_urls,
+)
 from kvstored.flags import FLAGS, KNOWN, parse_boolean, parse_number, suggestion, variable
 from kvstored.ignored import IGNORED, REFUSED
 
@@ -135,6 +143,7 @@ _FIELDS: Mapping[str, tuple[str, Callable[[str, Value], object]]] = {
     "event-history": ("event_history", _number),
     "event-history-bytes": ("event_history_bytes", _number),
     "max-level": ("max_level", _number),
+    "skip-entry": ("skip_entries", lambda _, value: parse_entries(value.origin, value.text)),
     "strict-reconfig-check": ("strict_reconfig_check", _switch),
     **{flag: (f"limits.{field}", _number) for flag, field in LIMIT_FLAGS.items()},
     "bcrypt-cost": ("bcrypt_cost", _number),
@@ -166,7 +175,16 @@ _FIELDS: Mapping[str, tuple[str, Callable[[str, Value], object]]] = {
 _PARTS: Mapping[str, Callable[..., object]] = {"client_tls": TlsSettings, "peer_tls": TlsSettings, "limits": Limits}
 _EMPTY_IS_DEFAULT = frozenset(
     {
-        *("data-dir", "wal-dir", "initial-cluster", "cors", "host-whitelist", "cipher-suites", "tls-min-version"),
+        *(
+            "data-dir",
+            "wal-dir",
+            "skip-entry",
+            "initial-cluster",
+            "cors",
+            "host-whitelist",
+            "cipher-suites",
+            "tls-min-version",
+        ),
         *("cert-file", "key-file", "trusted-ca-file", "client-crl-file"),
         *("peer-cert-file", "peer-key-file", "peer-trusted-ca-file", "peer-crl-file"),
     }
