@@ -70,9 +70,17 @@ async def write(connection: Connection, key: str, value: str) -> None:
 
 async def digest(member: Member) -> str:
     """Of all keys, values and indices."""
-    found = await ask(member, "GET /v2/keys/?recursive=true&quorum=true&sorted=true", seconds=60)
-    assert found.status == 200
-    return hashlib.sha256(found.body).hexdigest()
+    connection = await Connection.to(member)
+    found = hashlib.sha256()
+    connection.send("GET /v2/keys/?recursive=true&quorum=true&sorted=true")
+    async with asyncio.timeout(120):
+        head = await connection.head()
+        assert head.status == 200
+        assert head.headers["transfer-encoding"] == "chunked"
+        while piece := await connection.chunk():
+            found.update(piece)
+    await connection.close()
+    return found.hexdigest()
 
 
 async def snapshots_taken(member: Member) -> int:
