@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from kvstore.store.errors import UnreadableSnapshot
 from kvstore.store.events import ACTIONS, Event, NodeView
 from kvstore.store.history import HISTORY_BYTES, History
-from kvstore.store.nodes import FrozenNodes, packed
+from kvstore.store.nodes import PACKED_VALUE_BYTES, FrozenNodes, packed
 from kvstore.store.tree import Tree
 
 CHUNK_ROWS = 200  # rows in one chunk: about a fifth of a millisecond of work for the reader
@@ -92,8 +92,11 @@ def thaw(
     if len(tree.nodes) != node_count:
         raise UnreadableSnapshot(f"{len(tree.nodes)} nodes instead of {node_count}")
     history = History(history_limit, history_bytes, start=index - event_count + 1)
+    newest: dict[bytes, NodeView] = {}  # by key, of the events so far
     for row in islice(rows, event_count):
-        history.add(_event(row))
+        event = _sharing(_event(row), newest, tree)
+        newest[event.node.key] = event.node
+        history.add(event)
     if history.newest != index:
         raise UnreadableSnapshot(f"events up to {history.newest} instead of {index}")
     if next(rows, None) is not None:
@@ -114,6 +117,21 @@ def _thaw_nodes(tree: Tree, rows: Iterator[Sequence[Any]]) -> None:
         tree.find_children(directories)
     except KeyError as problem:
         raise UnreadableSnapshot(f"{problem.args[0]!r} has children and is no directory") from None
+
+
+def _sharing(event: Event, newest: dict[bytes, NodeView], tree: Tree) -> Event:
+    """The event with the very values that the tree and the event before it hold, as before the snapshot: a large value
+    would be held three times else."""
+    node, previous = event.node, event.previous
+    if node.value is not None and len(node.value) > PACKED_VALUE_BYTES:
+        held = tree.nodes.get(node.key)
+        if held is not None and held[0] == node.value:
+            node = node._replace(value=held[0])
+    if previous is not None and previous.value is not None and len(previous.value) > PACKED_VALUE_BYTES:
+        before = newest.get(previous.key)
+        if before is not None and before.value == previous.value:
+            previous = previous._replace(value=before.value)
+    return event if node is event.node and previous is event.previous else event._replace(node=node, previous=previous)
 
 
 def _event_row(event: Event) -> Row:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tracemalloc
+from itertools import pairwise
 from typing import Any
 
 import msgpack
@@ -85,6 +86,19 @@ def test_chunks_are_cut_by_bytes_and_a_row_that_is_larger_stands_alone() -> None
     assert min(sizes[:-1]) > 100, "rows share a chunk where they fit"
     restored = Store.restore(store.freeze().chunks(size=500), LIMIT, 1 << 20)
     assert rows(restored) == rows(store)
+
+
+def test_a_large_value_is_held_once_after_a_restore_as_before_it() -> None:
+    store = Store(LIMIT)
+    run(store, put(b"/a", b"1" * 5_000), put(b"/a", b"2" * 5_000), put(b"/a", b"3" * 5_000))
+    restored = Store.restore(store.freeze().chunks(), LIMIT)
+    assert rows(restored) == rows(store)
+    for one in (store, restored):
+        events = one.freeze()._events
+        assert events[2].node.value is one._tree.nodes[b"/a"][0]
+        for before, after in pairwise(events):
+            assert after.previous is not None
+            assert after.previous.value is before.node.value
 
 
 def _flat(value: Any) -> list[Any]:
