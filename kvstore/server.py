@@ -42,6 +42,7 @@ from kvstore.membership import Membership, MembershipError
 from kvstore.newcomer import Newcomer
 from kvstore.node import Node, NodeOptions
 from kvstore.passwords import Passwords
+from kvstore.peer_facts import PeerFacts
 from kvstore.poison import ApplyFailed
 from kvstore.proposals import Done, Outcome, Unavailable
 from kvstore.raft.config import Config
@@ -142,6 +143,8 @@ class Server:
         identity = opened.identity
         self.cluster_id = identity.cluster_id
         self._newcomer = Newcomer(identity.member_id, opened.folder.path)
+        self._clock = ReplicatedClock(time.time_ns, _monotonic_ns)
+        self._peer_facts = PeerFacts(self._clock, settings.heartbeat_interval_ms, settings.election_timeout_ms)
         self._lanes = ThreadLanes(self._flush, self._broken)
         self._hurry = threading.Event()  # set: nobody is left to make a snapshot in small bites for
         self._transport = PeerTransport(identity, self, self._tls.peer, self._facts)
@@ -164,7 +167,6 @@ class Server:
             settings.event_history_bytes,
             self._hurry.wait,
         )
-        self._clock = ReplicatedClock(time.time_ns, _monotonic_ns)
         random = SystemRandom()
         request_ticks = round(REQUEST_SECONDS * 1000 / tick_ms) + 2 * election_ticks
         self.node = Node(
@@ -280,6 +282,7 @@ class Server:
             self._tls.expiries,
             node.snapshots,
             self._turns,
+            clock_differences=self._peer_facts.differences(),
         )
 
     def execute(self, command: Checked | Guarded | Publish | UpdateMember | Announce) -> asyncio.Future[Any]:
@@ -319,6 +322,12 @@ class Server:
         """Whoever is met for the first time is remembered on the disk before it is welcomed, for a member that lost its
         disk has forgotten its votes. The log lane does that, as it syncs what else must be promised."""
         sender, incarnation = hello.sender, hello.incarnation
+
+        def welcome(is_same: bool) -> None:
+            if is_same:
+                self._peer_facts.met(hello, self.membership.members)
+            done(Verdict.WELCOME if is_same else Verdict.DISK)
+
         if sender in self.membership.removed and sender not in self.node.raft.members:
             done(Verdict.REMOVED)
             return
@@ -328,7 +337,7 @@ class Server:
         # empty; it bridges the time until then.
         known = (member.incarnation if member is not None else b"") or folder.pins.get(sender)
         if known is not None:
-            done(Verdict.WELCOME if known == incarnation else Verdict.DISK)
+            welcome(known == incarnation)
         elif self._is_stranger(sender) and self._strangers_met() >= MAX_STRANGERS:
             done(Verdict.STRANGER)
         else:
@@ -336,7 +345,7 @@ class Server:
 
             def met(is_same: bool) -> None:
                 self._meeting.discard(sender)
-                done(Verdict.WELCOME if is_same else Verdict.DISK)
+                welcome(is_same)
 
             self._lanes.log(partial(folder.pin, sender, incarnation), met)
 
@@ -350,10 +359,7 @@ class Server:
 
     def _facts(self) -> Facts:
         """What this member says of itself with each hello."""
-        settings = self._settings
-        return Facts(
-            time.time_ns(), settings.heartbeat_interval_ms, settings.election_timeout_ms, settings.max_level, VERSION
-        )
+        return self._peer_facts.ours(self._settings.max_level, VERSION)
 
     def received(self, message: PeerMessage) -> None:
         try:

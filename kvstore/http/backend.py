@@ -51,6 +51,7 @@ class Numbers(NamedTuple):
     expiries: Mapping[str, Iterable[Expiry]] = MappingProxyType({})  # of what TLS goes by, by side
     snapshots: SnapshotStatus = SnapshotStatus()
     turns: Turns = Turns()  # of the event loop
+    clock_differences: Mapping[int, float] = MappingProxyType({})  # seconds that a member's wall clock is ahead of ours
 
 
 class Backend(Protocol):

@@ -80,7 +80,14 @@ class MemberCollector(Collector):
                 received.add_metric(name, peer.received_bytes)
                 failures.add_metric(name, peer.latency.failed)
                 trips.add_metric(name, _buckets(peer.round_trips), peer.round_trips.total)
-        yield from (sent, received, failures, trips)
+        clocks = GaugeMetricFamily(
+            "kvstored_peer_clock_difference_seconds",
+            "By how much another member's wall clock is ahead of ours.",
+            labels=["To"],
+        )
+        for member, seconds in sorted(numbers.clock_differences.items()):
+            clocks.add_metric([f"{member:x}"], seconds)
+        yield from (sent, received, failures, trips, clocks)
 
     def _store(self) -> Iterator[Metric]:
         store = self._backend.store

@@ -67,6 +67,14 @@ async def lives(member: Member, key: str) -> float:
     return time.monotonic() - began
 
 
+async def differences(member: Member) -> list[float]:
+    """By how many seconds the others' wall clocks are ahead of this member's, as its metrics say."""
+    lines = (await ask(member, "GET /metrics")).body.decode().splitlines()
+    found = [line.split(" ")[1] for line in lines if line.startswith("kvstored_peer_clock_difference_seconds{")]
+    assert len(found) == 2, "two others"
+    return [float(seconds) for seconds in found]
+
+
 def right(seconds: float) -> bool:
     return SHORT_TTL * 0.999 <= seconds <= LONGEST
 
@@ -83,6 +91,8 @@ async def lives_through_steps(folder: Path, shim: Path, step: int) -> None:
         await asyncio.sleep(0)
         clocks.shift([leader], step)
         after = await lives(followers[0], "/after")
+        for ahead in await differences(leader):
+            assert abs(ahead + step) < 2, "its own clock was set, which its metrics show against the others'"
         assert right(after), f"the leader's clock was set by {step} s: {after}"
         assert right(await before)
 
