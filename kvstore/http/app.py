@@ -7,6 +7,7 @@ low-level server. Knows no key, no event and no JSON.
 from __future__ import annotations
 
 import asyncio
+from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from kvstore.http.backend import Backend
@@ -52,7 +53,7 @@ class Http:
         self._listener: Listener | None = None
         self._auth = backend.auth
         self._ignore_auth = self._auth.observe(self._auth_changed)
-        backend.store.pace_watchers(asyncio.get_running_loop().call_soon)
+        backend.store.pace_watchers(asyncio.get_running_loop().call_soon, perf_counter)
 
     def _server(self) -> General:
         """aiohttp's server, for what the express lane does not know."""

@@ -1,7 +1,7 @@
 """Long answers take turns on the event loop: a slice of one of them at a time, and other work in between.
 
 A few are under way at a time, each for as long as its client reads; further ones wait in the order they came, and are
-refused when that takes too long. While the member has other work, twice the time of each slice is left to that.
+refused when that takes too long. While the member has other work, three times the time of each slice is left to that.
 Knows no listing and no socket: a `LongAnswer` has both.
 """
 
@@ -19,8 +19,7 @@ from kvstore.limits import Limits
 SLICE_SECONDS = 0.002
 SLICE_BYTES = 256 << 10
 #: Time that is left to other work, in times of the slice before.
-REST = 2.0
-
+REST = 3.0
 
 log = logging.getLogger(__name__)
 

@@ -145,12 +145,15 @@ class Store:
             self._watchers.add(watcher)
         return watcher
 
-    def pace_watchers(self, later: Callable[[Callable[[], None]], object] | None) -> None:
+    def pace_watchers(
+        self, later: Callable[[Callable[[], None]], object] | None, clock: Callable[[], float] | None = None
+    ) -> None:
         """Make many or large deliveries in slices: `later` calls what it is given once, with other work in between.
 
-        Without it, and after None, each delivery is made before `apply` returns.
+        `clock` gives seconds, and bounds a slice by its time. Without `later`, and after None, each delivery is made
+        before `apply` returns.
         """
-        self._watchers.pace(later)
+        self._watchers.pace(later, clock)
 
     def found(self) -> None:
         """Begin at index 1, so that the first write is 2 as with etcd and 0 never stands for "nothing yet": to clients

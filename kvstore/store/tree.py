@@ -148,10 +148,11 @@ class Tree:
         del siblings[key]
         removed = [key]
         for gone in removed:  # grows while it is walked: no recursion, however deep the tree
-            expiration = self.nodes.pop(gone)[3]
+            value, _, _, expiration = self.nodes.pop(gone)
             if expiration is not None:
                 self.deadlines.remove(gone, expiration)
-            removed.extend(self.children.pop(gone, _NO_CHILDREN))
+            if value is None:
+                removed.extend(self.children.pop(gone, _NO_CHILDREN))
         return removed
 
     # --- what readers get ---------------------------------------------------------------------------------------

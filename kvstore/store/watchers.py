@@ -21,6 +21,9 @@ SLICE_UNITS = 16_384
 STREAM_UNITS = 32
 #: Bytes of an event that take a unit to be copied to one watcher.
 UNIT_BYTES = 512
+#: What a slice may take at most, by the clock that was given: a system short of memory sends many times as slowly.
+SLICE_SECONDS = 0.01
+CHECK_UNITS = 512  # after which the clock is looked at
 #: Events whose deliveries are put off, and their bytes. Beyond that, the watchers that a further event is for are
 #: ended instead, behind all that they get before it; they ask again, and the history has what they missed.
 DUE_EVENTS = 10_000
@@ -70,14 +73,30 @@ class _Due:
 class Watchers:
     """All watchers that wait, by key; recursive ones apart, so that an event below never meets the others."""
 
-    __slots__ = ("_credit", "_due", "_due_bytes", "_exact", "_is_called", "_later", "_recursive", "_streams", "count")
+    __slots__ = (
+        "_check",
+        "_clock",
+        "_credit",
+        "_due",
+        "_due_bytes",
+        "_end",
+        "_exact",
+        "_is_called",
+        "_later",
+        "_recursive",
+        "_streams",
+        "count",
+    )
 
     def __init__(self) -> None:
         self.count = 0
         self._streams = 0
         self._later: Callable[[Callable[[], None]], object] | None = None
+        self._clock: Callable[[], float] = _no_clock
         self._is_called = False  # for the next slice
         self._credit = SLICE_UNITS  # that is left until then
+        self._check = 0  # the credit at which the clock is looked at
+        self._end = 0.0  # of the slice, by the clock
         self._due: deque[_Due] = deque()
         self._due_bytes = 0
         self._exact: dict[bytes, dict[Watcher, None]] = {}  # buckets are never empty; a dict keeps their order
@@ -162,10 +181,13 @@ class Watchers:
 
     # --- deliveries ---------------------------------------------------------------------------------------------
 
-    def pace(self, later: Callable[[Callable[[], None]], object] | None) -> None:
+    def pace(
+        self, later: Callable[[Callable[[], None]], object] | None, clock: Callable[[], float] | None = None
+    ) -> None:
         """From now on deliver in slices: `later` has to call what it is given once, in a moment, with other work in
-        between. None: in one go again, what is due included."""
+        between; `clock` gives seconds. None: in one go again, what is due included."""
         self._later = later
+        self._clock = clock or _no_clock
         if later is None:
             while self._due:
                 self._credit = SLICE_UNITS
@@ -211,6 +233,8 @@ class Watchers:
             self._call(self._later)
 
     def _run(self) -> None:
+        self._end = self._clock() + SLICE_SECONDS
+        self._check = self._credit - CHECK_UNITS
         while self._due and self._credit > 0:
             due = self._due[0]
             if self._advance(due):
@@ -222,6 +246,11 @@ class Watchers:
         event, index = due.event, due.index
         units = due.size // UNIT_BYTES
         while self._credit > 0:
+            if self._credit <= self._check:
+                if self._clock() >= self._end:
+                    self._credit = 0
+                    break
+                self._check = self._credit - CHECK_UNITS
             if due.at == len(due.watchers):
                 if not due.buckets:
                     return True
@@ -246,6 +275,10 @@ class Watchers:
                 if not watcher.stream:
                     self.remove(watcher)
                 watcher.deliver(event)
+
+
+def _no_clock() -> float:
+    return 0.0
 
 
 def _size(event: Event) -> int:

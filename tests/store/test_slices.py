@@ -119,6 +119,27 @@ def test_a_large_event_is_sliced_by_its_bytes() -> None:
     assert all(ear.indices == [1] for ear in ears)
 
 
+def test_a_slice_ends_with_its_time() -> None:
+    store = Store()
+    turns = Turns()
+    now = 0.0
+    store.pace_watchers(turns.later, lambda: now)
+    slow: list[Event | None] = []
+
+    def take_long(event: Event | None) -> None:
+        nonlocal now
+        slow.append(event)
+        now += watchers.SLICE_SECONDS
+
+    for _ in range(SLICE_UNITS // STREAM_UNITS + 1):
+        store.watch(b"/k", False, True, 0, take_long)
+    run(store, put(b"/k"))
+    turns.turn()
+    assert 0 < len(slow) <= watchers.CHECK_UNITS // STREAM_UNITS + 1
+    turns.all()
+    assert len(slow) == SLICE_UNITS // STREAM_UNITS + 1
+
+
 def test_what_is_put_off_is_delivered_when_the_pace_ends() -> None:
     store = Store()
     paced(store)
