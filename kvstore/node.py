@@ -87,6 +87,8 @@ _REFUSABLE = frozenset((*get_args(Checked), Guarded)) - {Expire}
 
 log = logs.get("raft")
 
+MAX_ABSURD = 16  # senders of absurd terms that get a line in the log
+
 
 class NodeOptions(NamedTuple):
     """Limits and intervals; a tick is what the caller makes it (the server: 10 ms)."""
@@ -177,6 +179,7 @@ class Node:
         self._write_tick = 0  # when the write that is under way began
         self._written_tick = 0
         self._sweeping = False
+        self._absurd: set[int] = set()  # senders of absurd terms that the log has named
         self._learning = False
         self._led_term = 0  # the last term that this member has stamped for
         clock.passed(machine.time)
@@ -261,6 +264,9 @@ class Node:
 
     def receive(self, message: PeerMessage) -> None:
         """A message from another member."""
+        if self.raft.is_absurd(message.term):
+            self._refuse_term(message)
+            return
         if type(message) is AppendRequest:
             self._known_elsewhere = max(self._known_elsewhere, message.commit)
         elif type(message) is ProposeRequest:
@@ -278,6 +284,17 @@ class Node:
             self._sender.acknowledged(message)
             return
         self.raft.step(message)
+
+    def _refuse_term(self, message: PeerMessage) -> None:
+        """Nothing moves; one line for each sender, and for the first few alone."""
+        if message.sender not in self._absurd and len(self._absurd) < MAX_ABSURD:
+            self._absurd.add(message.sender)
+            log.warning(
+                "refused a message with an absurd term",
+                sender=f"{message.sender:x}",
+                term=message.term,
+                own_term=self.raft.term,
+            )
 
     def propose(self, command: Command, done: Done) -> None:
         """Replicates a command and applies it; `done` gets its outcome: in a later flush or tick, or from

@@ -21,7 +21,7 @@ from typing import Any
 
 import uvloop
 
-from kvstore import bootstrap, compiled, lanes, logs, wire
+from kvstore import bootstrap, compiled, lanes, logs, verdicts, wire
 from kvstore.auth import Auth
 from kvstore.bootstrap import Opened, StartError
 from kvstore.collector import Collector, no_collections
@@ -83,8 +83,6 @@ PEER_ACCEPT_QUEUE = 100
 #: several attempts.
 SNAPSHOT_BYTES = 128 << 20
 LOG_SNAPSHOTS = 8
-#: Members that said hello, that this one does not know and that were not removed: remembered, and dialled if they ask.
-MAX_STRANGERS = 16
 #: Files that clients never get: the log, snapshots, listeners, and two connections to each peer and those that retry.
 RESERVED_FILES = 100
 #: Python's default of 5 ms is how long a bulk thread could keep the event loop waiting for the interpreter.
@@ -138,7 +136,6 @@ class Server:
         self._turns = Turns()
         self._https: list[Http] = []
         self._peer_listeners: list[Listener] = []
-        self._meeting: set[int] = set()  # whose first hello is not on the disk yet
         self._started = time.time_ns()
         identity = opened.identity
         self.cluster_id = identity.cluster_id
@@ -338,13 +335,11 @@ class Server:
         known = (member.incarnation if member is not None else b"") or folder.pins.get(sender)
         if known is not None:
             welcome(known == incarnation)
-        elif self._is_stranger(sender) and self._strangers_met() >= MAX_STRANGERS:
-            done(Verdict.STRANGER)
+        elif self._is_stranger(sender):
+            welcome(True)  # what it promises counts for nothing yet, and once it does it says hello again
         else:
-            self._meeting.add(sender)
 
             def met(is_same: bool) -> None:
-                self._meeting.discard(sender)
                 welcome(is_same)
 
             self._lanes.log(partial(folder.pin, sender, incarnation), met)
@@ -352,10 +347,6 @@ class Server:
     def _is_stranger(self, member: int) -> bool:
         """Whether this member knows nothing of it: one of the two may be behind, or it is none."""
         return member not in self.membership.members and member not in self.node.raft.members
-
-    def _strangers_met(self) -> int:
-        met = self._opened.folder.pins.keys() | self._meeting
-        return sum(self._is_stranger(member) for member in met - self.membership.removed)
 
     def _facts(self) -> Facts:
         """What this member says of itself with each hello."""
@@ -377,10 +368,12 @@ class Server:
 
     def refused(self, member: int, verdict: Verdict) -> None:
         log.error("a peer refuses this member", peer=f"{member:x}", reason=verdict.value)
-        if verdict in _FATAL_VERDICTS:
-            self._stop(_FATAL_VERDICTS[verdict])
+        node, raft = self.node, self.node.raft
+        members = raft.members or self.membership.members.keys()  # one that joins knows no configuration yet
+        counts = verdicts.agreed(raft.member_id, members, self._transport.refusals)
+        if counts is not None:
+            self._stop(_FATAL_VERDICTS[counts])
         elif verdict is Verdict.CLUSTER:
-            node, raft = self.node, self.node.raft
             is_untouched = raft.log.last_index == bootstrap.GENESIS_INDEX and node.last_leader == NO_MEMBER
             if why := self._newcomer.refused(member, raft.configuration.voters, is_untouched):
                 self._stop(why)

@@ -36,7 +36,7 @@ from kvstore.hello import (
 )
 from kvstore.levels import is_understood
 from kvstore.membership import Membership
-from kvstore.raft.types import Configuration
+from kvstore.raft.types import Configuration, VoteResponse
 from kvstore.tls.refusals import Refusals, reason
 from kvstore.tls.sides import Refused
 from kvstore.traffic import Traffic
@@ -64,6 +64,10 @@ FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 0.5
 #: Lines about a member that cannot be spoken with over TLS, until it can be.
 MAX_COMPLAINTS = 16
+#: A frame of one that is no member as far as we know. Enough for all that is said before it is followed as the leader.
+MAX_STRANGER_FRAME_BYTES = 1 << 20
+#: Strangers that are welcomed at a time; one more ends the oldest of them.
+MAX_STRANGERS = 16
 #: How long a removed member is still talked with: it may lead until we have acknowledged that it goes.
 FAREWELL_SECONDS = 3.0
 #: Unacknowledged for so long, a connection counts as broken and is dialled anew (Linux: TCP_USER_TIMEOUT).
@@ -76,6 +80,10 @@ log = logs.get("peer")
 
 class Receiver(Protocol):
     """Who gets what arrives; all calls come on the event loop."""
+
+    @property
+    def leader(self) -> int:
+        """Whom this member follows, 0 for no leader."""
 
     def examine(self, hello: Hello, done: Callable[[Verdict], None]) -> None:
         """`done` is called at once, or when the disk has noted who this is."""
@@ -107,6 +115,8 @@ class Acceptor(asyncio.Protocol):
         self._deadline: asyncio.TimerHandle
         self.member: int | None = None
         self.version = LOWEST_VERSION  # of this connection
+        self.urls: tuple[str, ...] = ()  # where it says that it can be answered
+        self.was_stranger = False  # as it was welcomed: its incarnation is not pinned
         self.level = 1  # the highest level that it says it takes part in
         self.program = ""  # the version of its program, if it says so
         self.replaced = False
@@ -172,9 +182,11 @@ class Acceptor(asyncio.Protocol):
             return
         self._deadline.cancel()
         assert self._splitter is not None
-        self._splitter.limit = MAX_FRAME_BYTES
-        self.member = hello.sender
         self.version = hello.version
+        self.member, self.urls = hello.sender, hello.urls
+        self.was_stranger = not self._peers.is_known(hello.sender)
+        is_small = self._peers.is_stranger(hello.sender)
+        self._splitter.limit = MAX_STRANGER_FRAME_BYTES if is_small else MAX_FRAME_BYTES
         self.level, self.program = hello.facts.level, hello.facts.program
         self._peers.joined(self, hello.urls)
         self._socket.resume_reading()
@@ -187,6 +199,11 @@ class Acceptor(asyncio.Protocol):
     def connection_lost(self, problem: Exception | None) -> None:
         self._deadline.cancel()
         self._peers.left(self)
+
+    def trust(self) -> None:
+        """It is followed as the leader: its frames may be as large as a member's."""
+        if self._splitter is not None:
+            self._splitter.limit = MAX_FRAME_BYTES
 
     def close(self) -> None:
         self._socket.abort()
@@ -281,6 +298,11 @@ class Link:
     @property
     def is_connected(self) -> bool:
         return self._transport is not None
+
+    @property
+    def refusal(self) -> Verdict | None:
+        """What the member said last to our hello, None if it was a welcome or nothing."""
+        return self._reported
 
     def flush(self) -> bool:
         """One write for all of this turn. False: the member does not take it and the messages are dropped."""
@@ -452,6 +474,7 @@ class PeerTransport:
         self._packers = {version: MessagePacker() for version in range(LOWEST_VERSION, PEER_VERSION + 1)}
         self.traffic = Traffic()
         self._links: dict[int, Link] = {}
+        self._known: frozenset[int] = frozenset()  # the members, as our state has them
         self._streams: dict[int, Acceptor] = {}  # accepted and welcomed, by member
         self._knocking: dict[Acceptor, None] = {}  # accepted and not welcomed, the oldest first
         self.nonsense = Refusals("peer", "peer")
@@ -459,12 +482,39 @@ class PeerTransport:
 
     def send(self, message: PeerMessage) -> None:
         link = self._links.get(message.to)
+        if link is None and message.to in self._streams:
+            self._answer_stranger(message)
         if link is not None and link.is_connected and is_understood(message, link.version):
             packed = self._packers[link.version].pack(message)
             link.send(packed)
             self.traffic.sent(message, len(packed))
         else:
             self.traffic.dropped(message)
+
+    def _answer_stranger(self, message: PeerMessage) -> None:
+        """Dial a stranger once this member follows it as its leader, or votes for it: only then is it worth an answer.
+
+        We may be behind, and it may lead with a configuration that we do not know yet (dissertation 4.2.2). What a
+        stranger says of itself alone, its URLs among it, makes this member connect nowhere.
+        """
+        stream = self._streams[message.to]
+        votes = type(message) is VoteResponse and message.granted
+        if stream.urls and (votes or message.to == self._receiver.leader):
+            stream.trust()
+            self._link(message.to, stream.urls)
+
+    def is_known(self, member: int) -> bool:
+        """Whether it is a member, as far as our state goes."""
+        return member in self._known
+
+    def is_stranger(self, member: int) -> bool:
+        """Whether it is no member as far as we know, and neither leads us nor has our vote."""
+        return member not in self._known and member not in self._links
+
+    @property
+    def refusals(self) -> dict[int, Verdict | None]:
+        """The last word of each member to our hello."""
+        return {member: link.refusal for member, link in self._links.items()}
 
     def flush(self) -> None:
         for link in self._links.values():
@@ -475,6 +525,7 @@ class PeerTransport:
     def members_changed(self, membership: Membership, configuration: Configuration) -> None:
         wanted = {member.id: member.peer_urls for member in membership.members.values()}
         urls = wanted.pop(self._member, self._urls)
+        self._known = frozenset(wanted)
         # A link that is made again may be on its way through updates that are older than the member's hello.
         said = {member: link.said for member, link in self._links.items()}
         self._require(membership.level)
@@ -499,6 +550,9 @@ class PeerTransport:
             if member not in self._links:
                 self._link(member, urls)
                 self._links[member].said = said.get(member, ())
+        for member, stream in list(self._streams.items()):
+            if stream.was_stranger and member in wanted:
+                stream.close()  # it says hello again, and its incarnation is pinned before it promises anything
 
     def _require(self, level: int) -> None:
         """From now on members that do not speak the version of the level are refused, also those that are connected:
@@ -609,26 +663,33 @@ class PeerTransport:
         }
 
     def joined(self, stream: Acceptor, urls: tuple[str, ...]) -> None:
-        """Whoever speaks to us must be answered, also when we are too far behind to know it as a member, or to know
-        where it is now."""
+        """A member may have moved while we were down: what it says of itself is newer than our state."""
         assert stream.member is not None
         self._knocking.pop(stream, None)
         link = self._links.get(stream.member)
         if link is not None:
             link.said = urls
             link.hurry()
-        elif urls:
-            self._link(stream.member, urls)
+        elif stream.member not in self._streams:
+            self._end_oldest_stranger()
         older = self._streams.get(stream.member)
         self._streams[stream.member] = stream
         if older is not None:
             older.replaced = True
             older.close()
 
+    def _end_oldest_stranger(self) -> None:
+        """If there are too many, so that one that is a member can still come in."""
+        strangers = [member for member in self._streams if self.is_stranger(member)]
+        if len(strangers) >= MAX_STRANGERS:
+            self._streams[strangers[0]].close()
+
     def left(self, stream: Acceptor) -> None:
         self._knocking.pop(stream, None)
         if stream.member is not None and not stream.replaced:
             self._streams.pop(stream.member, None)
+            if stream.was_stranger and stream.member not in self._known and stream.member in self._links:
+                self._close_link(stream.member)  # a stranger is forgotten as it goes
             self.traffic.lost(stream.member)
             self._receiver.connection_lost(stream.member)
 

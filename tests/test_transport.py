@@ -20,8 +20,8 @@ from kvstore.hello import (
     pack_hello,
 )
 from kvstore.membership import Member, Membership
-from kvstore.raft.types import Configuration, HeartbeatRequest
-from kvstore.transport import Acceptor, PeerTransport
+from kvstore.raft.types import AppendRequest, Configuration, Entry, EntryKind, HeartbeatRequest, VoteResponse
+from kvstore.transport import MAX_STRANGER_FRAME_BYTES, MAX_STRANGERS, Acceptor, PeerTransport
 from kvstore.wire import MessagePacker, PeerMessage, WireError, pack, unpack
 
 CLUSTER = 77
@@ -39,6 +39,7 @@ class Inbox:
     lost: list[int] = field(default_factory=list)
     refusals: list[tuple[int, Verdict]] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    leader: int = 0
 
     def examine(self, hello: Hello, done: Callable[[Verdict], None]) -> None:
         self.asked.append(done)
@@ -326,11 +327,102 @@ async def test_who_speaks_to_us_is_answered_although_we_do_not_know_it() -> None
     async with peer(1) as one, peer(2) as two:
         membership = Membership([Member(1, "", (one.url,)), Member(2, "", (two.url,))])
         one.transport.members_changed(membership, Configuration())
-        await connected(two, 1)
+        await connected(one, 2)
         two.transport.members_changed(Membership([Member(2, "", (two.url,))]), Configuration())
-        two.transport.send(heartbeat(2, 1))
-        two.transport.flush()
-        await one.inbox.until(lambda: one.inbox.messages == [heartbeat(2, 1)])
+        await spoken(one, two)
+        two.inbox.leader = 1
+        await answered(two, one, heartbeat(2, 1))
+
+
+async def test_a_candidate_that_we_vote_for_is_answered_although_we_do_not_know_it() -> None:
+    async with peer(1) as one, peer(2) as two:
+        membership = Membership([Member(1, "", (one.url,)), Member(2, "", (two.url,))])
+        one.transport.members_changed(membership, Configuration())
+        await connected(one, 2)
+        await spoken(one, two)
+        await answered(two, one, VoteResponse(1, 2, 1, True, True))
+
+
+async def test_a_stranger_that_is_not_followed_makes_us_connect_nowhere() -> None:
+    """Nor does it make us tell an address that it names who we are."""
+    async with peer(1) as one, peer(2) as two:
+        membership = Membership([Member(1, "", (one.url,)), Member(2, "", (two.url,))])
+        one.transport.members_changed(membership, Configuration())
+        await connected(one, 2)
+        await spoken(one, two)
+        for message in (VoteResponse(1, 2, 1, False, True), heartbeat(2, 1), VoteResponse(1, 2, 1, False, False)):
+            two.transport.send(message)
+        assert two.transport.refusals == {}
+        assert one.inbox.asked == []
+
+
+async def test_a_frame_of_a_stranger_is_small_until_it_is_followed() -> None:
+    async with peer(1) as one, peer(2) as two:
+        introduce(one, 2, two.url)
+        await connected(one, 2)
+        await spoken(one, two)
+        entry = Entry(2, 1, EntryKind.COMMAND, bytes(MAX_STRANGER_FRAME_BYTES))
+        append = AppendRequest(2, 1, 1, 1, 1, (entry,), 0)
+        one.transport.send(append)
+        one.transport.flush()
+        await one.inbox.until(lambda: one.inbox.lost == [2])
+        assert append not in two.inbox.messages
+        await connected(one, 2)
+        one.inbox.lost.clear()
+        two.inbox.leader = 1
+        membership = Membership([Member(1, "", (one.url,)), Member(2, "", (two.url,))])
+        one.transport.members_changed(membership, Configuration())
+        await spoken(one, two)
+        await answered(two, one, heartbeat(2, 1))
+        one.transport.send(append)
+        one.transport.flush()
+        await two.inbox.until(lambda: append in two.inbox.messages)
+
+
+async def test_the_oldest_stranger_makes_room() -> None:
+    """Real ones come again, and those that only take a place cannot keep them out."""
+    async with peer(2) as two:
+        opened = []
+        for number in range(MAX_STRANGERS + 1):
+            reader, writer = await asyncio.open_connection("127.0.0.1", two.port)
+            writer.write(pack_hello(Hello(PEER_VERSION, CLUSTER, 100 + number, 2, b"i" * 16)))
+            length = int.from_bytes(await reader.readexactly(4), "big")
+            assert unpack(await reader.readexactly(length)) == Verdict.WELCOME.value
+            opened.append((reader, writer))
+        async with asyncio.timeout(SECONDS):
+            with contextlib.suppress(ConnectionError):
+                assert await opened[0][0].read() == b""
+        assert not opened[1][0].at_eof()
+        for _, writer in opened:
+            writer.close()
+
+
+async def test_a_stranger_that_becomes_a_member_says_hello_again() -> None:
+    async with peer(1) as one, peer(2) as two:
+        introduce(one, 2, two.url)
+        await connected(one, 2)
+        await two.inbox.until(lambda: len(two.inbox.asked) == 1)
+        two.transport.members_changed(Membership([Member(1, "", (one.url,))]), Configuration())
+        await two.inbox.until(lambda: len(two.inbox.asked) == 2)
+
+
+async def spoken(one: Peer, two: Peer) -> None:
+    """Messages of `one` come through to `two`."""
+    before = len(two.inbox.messages)
+    async with asyncio.timeout(SECONDS):
+        while len(two.inbox.messages) == before:
+            one.transport.send(heartbeat(1, 2))
+            one.transport.flush()
+            await asyncio.sleep(0.001)
+
+
+async def answered(two: Peer, one: Peer, message: PeerMessage) -> None:
+    """`two` dials `one` for the sake of this message; it may be the next one that arrives."""
+    async with asyncio.timeout(SECONDS):
+        while message not in one.inbox.messages:
+            two.transport.send(message)
+            two.transport.flush()
+            await asyncio.sleep(0.001)
 
 
 async def test_what_comes_behind_a_hello_waits_for_the_verdict() -> None:
@@ -364,13 +456,13 @@ async def test_those_who_only_knock_do_not_keep_out_who_comes_in(monkeypatch: py
     monkeypatch.setattr("kvstore.transport.HANDSHAKE_SECONDS", 3600.0)
     async with peer(1) as one, peer(2) as two:
         introduce(one, 2, two.url)
+        introduce(two, 1, one.url)
         await connected(one, 2)
         knocking = [await asyncio.open_connection("127.0.0.1", two.port) for _ in range(5)]
         for reader, _ in knocking[:2]:
             async with asyncio.timeout(SECONDS):
                 with contextlib.suppress(ConnectionError):
                     assert await reader.read() == b""
-        introduce(two, 1, one.url)
         await connected(two, 1)
         one.transport.send(heartbeat(1, 2))
         one.transport.flush()

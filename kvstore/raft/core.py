@@ -51,6 +51,7 @@ from .types import (
 )
 
 MAX_TERM = 1 << 62  # a term beyond this is noise: nobody gets there by elections
+MAX_TERM_JUMP = 1 << 32  # nor so far ahead of a member that has a term of its own
 
 
 class Raft(State):
@@ -115,9 +116,14 @@ class Raft(State):
         if message.term == self.term or self._settle_term(message):
             _HANDLERS[kind](self, message)
 
+    def is_absurd(self, term: int) -> bool:
+        """Whether `term` is further ahead of ours than elections can lead. One that joins has no term yet, and takes
+        that of its cluster."""
+        return self.term > 0 and term - self.term > MAX_TERM_JUMP
+
     def _settle_term(self, message: Message) -> bool:
         """Brings message and member into the same term. False: there is nothing more to do about it (paper 5.1)."""
-        if not 0 < message.term <= MAX_TERM:
+        if not 0 < message.term <= MAX_TERM or self.is_absurd(message.term):
             return False
         if isinstance(message, VoteRequest):
             return self._settle_vote_request(message)

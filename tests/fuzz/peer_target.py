@@ -26,6 +26,8 @@ async def _nobody(*_arguments: Any, **_more: Any) -> Any:
 
 
 class _Receiver:
+    leader = 0
+
     def examine(self, hello: Hello, done: Callable[[Verdict], None]) -> None:
         done(Verdict.WELCOME if hello.sender == 2 else Verdict.STRANGER)
 

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 CATCH_UP_TICKS = 3  # after a pause, as the server does it
 PUBLISH_TICKS = 10
-MAX_STRANGERS = 16
 
 
 class Life:
@@ -52,7 +51,6 @@ class Life:
         self._scheduler = cluster.scheduler
         self._flushing = False
         self._lost: list[Callable[[], None]] = []  # of the clients that asked
-        self._meeting: set[int] = set()  # whose first hello is not on the disk yet
         self._publishing = False
         self._tick = TICK + machine.random.randint(-TICK // 12, TICK // 12)
         random = Random(f"life {cluster.seed} {machine.id} {machine.lives}")
@@ -170,6 +168,10 @@ class Life:
     def number(self) -> int:
         return self.machine.id
 
+    @property
+    def leader(self) -> int:
+        return self.node.raft.leader
+
     def accept(self) -> Acceptor:
         return Acceptor(self.transport, _no_http)
 
@@ -193,23 +195,17 @@ class Life:
         known = folder.pins.get(sender)
         if known is not None:
             done(Verdict.WELCOME if known == incarnation else Verdict.DISK)
-        elif self._is_stranger(sender) and self._strangers_met() >= MAX_STRANGERS:
-            done(Verdict.STRANGER)
+        elif self._is_stranger(sender):
+            done(Verdict.WELCOME)
         else:
-            self._meeting.add(sender)
 
             def met(is_same: bool) -> None:
-                self._meeting.discard(sender)
                 done(Verdict.WELCOME if is_same else Verdict.DISK)
 
             self.lanes.log(partial(folder.pin, sender, incarnation), met)
 
     def _is_stranger(self, member: int) -> bool:
         return member not in self.node.machine.membership.members and member not in self.node.raft.members
-
-    def _strangers_met(self) -> int:
-        met = self.opened.folder.pins.keys() | self._meeting
-        return sum(self._is_stranger(member) for member in met - self.node.machine.membership.removed)
 
     def received(self, message: PeerMessage) -> None:
         if self._cluster.trace.is_on:

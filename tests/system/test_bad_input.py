@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from kvstore.hello import PEER_VERSION, PREAMBLE, Hello, pack_hello
-from kvstore.server import MAX_STRANGERS
+from kvstore.hello import PEER_VERSION, PREAMBLE, Hello, frame, pack_hello
+from kvstore.raft.types import HeartbeatRequest
+from kvstore.transport import MAX_STRANGERS
+from kvstore.wire import MessagePacker
 from tests.http.client import FORM, RawClient, request
-from tests.system.load import healthy
-from tests.system.members import Member, running
+from tests.system.load import healthy, put
+from tests.system.members import Member, running, until
 
 LIMIT = 100_000
 
@@ -75,20 +77,26 @@ async def test_a_stranger_at_the_peer_port_is_refused_and_logged_once(
         assert "Traceback" not in member.log
 
 
-async def test_strangers_with_the_right_ids_are_met_only_so_often(tmp_path: Path) -> None:
-    """Each that is welcomed is noted on the disk, for good."""
+async def test_strangers_with_the_right_ids_leave_no_trace(tmp_path: Path) -> None:
+    """They are forgotten as they go, so that those to come are met; what they say moves nothing."""
     async with running(1, tmp_path) as cluster:
         member = cluster.members[0]
         await healthy(member)
         fields = dict(part.split("=") for part in member.log.splitlines()[0].split() if "=" in part)
-        verdicts = []
-        for sender in range(100, 100 + MAX_STRANGERS + 3):
-            hello = Hello(PEER_VERSION, int(fields["cluster"], 16), sender, int(fields["member"], 16), bytes(16))
+        number = int(fields["member"], 16)
+        for sender in range(100, 100 + 2 * MAX_STRANGERS):
+            hello = Hello(PEER_VERSION, int(fields["cluster"], 16), sender, number, bytes(16), (member.client_url,))
             stranger = await RawClient.connect(member.peer_port, member.address)
             stranger.send(pack_hello(hello))
             length = int.from_bytes(await stranger.reader.readexactly(4), "big")
-            verdicts.append(await stranger.reader.readexactly(length))
+            assert b"welcome" in await stranger.reader.readexactly(length)
+            stranger.send(frame(MessagePacker().pack(HeartbeatRequest(number, sender, 1 << 61, 0, 0))))
             await stranger.close()
-        assert [b"welcome" in verdict for verdict in verdicts] == [True] * MAX_STRANGERS + [False] * 3
-        assert b"stranger" in verdicts[-1]
+
+        async def is_said() -> bool:
+            return "refused a message with an absurd term" in member.log
+
+        await until(is_said, "the log names the sender of an absurd term")
         await healthy(member)
+        assert not (member.folder / "member" / "peers").exists()
+        assert (await put(member, "/k", "1")).status == 201
