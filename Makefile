@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 COMPILED := $(wildcard kvstore/*.pyx kvstore/*/*.pyx) $(shell sed -n 's/^    "\(kvstore.*\.py\)",$$/\1/p' setup.py)
 
-.PHONY: help run cluster check lock-check test restarts sim fuzz fuzz-guided bench conformance differential listings test-patroni restart-bench clean sizes
+.PHONY: help run cluster check lock-check test restarts sim fuzz fuzz-guided bench conformance differential listings test-patroni restart-bench clean sizes upgrade
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ restarts: $(READY)  ## the whole table of restarts: each operation on the member
 
 sim: $(READY)  ## 1,000 seeds of whole clusters in the simulator; one again: ARGS='--seed 7'
 	@exec $(BIN)/python -m tests.sim $(ARGS)
+
+upgrade: $(READY)  ## members of the release before and of this one side by side: three, four and five, replaced under load
+	@UPGRADE_SIZES=3,4,5 UPGRADE_LONGEST_GAP=1.5 exec $(BIN)/pytest -s tests/upgrade $(ARGS)
 
 sizes: $(READY)  ## a member with 640 MiB of large values, names and history: its memory and its folder stay within bounds
 	@KVSTORE_SIZES=1 exec $(BIN)/pytest -s tests/system/test_sizes.py $(ARGS)

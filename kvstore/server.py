@@ -280,6 +280,9 @@ class Server:
             node.snapshots,
             self._turns,
             clock_differences=self._peer_facts.differences(),
+            level=node.machine.level,
+            levels={**self._transport.levels(), raft.member_id: self._settings.max_level},
+            programs={**self._transport.programs(), raft.member_id: VERSION},
         )
 
     def execute(self, command: Checked | Guarded | Publish | UpdateMember | Announce) -> asyncio.Future[Any]:

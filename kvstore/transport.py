@@ -609,6 +609,10 @@ class PeerTransport:
             if self.is_connected(member)
         }
 
+    def programs(self) -> dict[int, str]:
+        """The version of the program of each member that we hear, where it says so."""
+        return {member: stream.program for member, stream in self._streams.items() if stream.program}
+
     @property
     def active(self) -> set[int]:
         """The members that hear us and that we hear."""

@@ -46,6 +46,7 @@ TABLE = (
     Entry("role", "kvctl.auth:ROLE", "role add, grant and revoke subcommands"),
     Entry("auth", "kvctl.auth:AUTH", "overall auth controls"),
     Entry("certs", "kvctl.certs:CERTS", "make an authority and certificates for servers, clients and peers"),
+    Entry("levels", "kvctl.levels:LEVELS", "show the level of the cluster and what each member takes part in"),
     Entry("import", "kvctl.import_tree:IMPORT", "import a snapshot to a cluster"),
     Entry("exec", "kvctl.containers.exec:EXEC", "run a command with keys in its environment"),
     Entry("env", "kvctl.containers.env:ENV", "print keys as environment variables"),

@@ -23,6 +23,22 @@ class Member(NamedTuple):
     client_urls: tuple[str, ...]
 
 
+class MemberLevel(NamedTuple):
+    """`highest` is 0 and `version` empty where that is not known."""
+
+    id: str
+    name: str
+    version: str
+    highest: int
+    holds_back: bool
+
+
+class Levels(NamedTuple):
+    level: int
+    highest: int  # that the member which answered knows
+    members: tuple[MemberLevel, ...]
+
+
 class Members:
     """Every call raises ClientError; Refused with the server's reason."""
 
@@ -35,6 +51,11 @@ class Members:
 
     async def leader(self) -> Member:
         return _member(_read(await self.client.ask(Request("GET", _PREFIX + "/leader")), 200))
+
+    async def levels(self) -> Levels:
+        fields = _read(await self.client.ask(Request("GET", "/levels")), 200)
+        members = tuple(_member_level(checked(one)) for one in array(fields, "members") or ())
+        return Levels(_number(fields, "level"), _number(fields, "highestLevel"), members)
 
     async def add(self, peer_url: str) -> Member:
         request = Request("POST", _PREFIX, "", _urls([peer_url]), _JSON)
@@ -67,6 +88,17 @@ def _read(answer: Answer, wanted: int, explained: tuple[int, ...] = ()) -> dict[
     if answer.status != wanted:
         raise Refused(answer.status, text(document, "message"))
     return document
+
+
+def _number(fields: dict[str, Any], name: str) -> int:
+    number = fields.get(name)
+    return number if type(number) is int else 0
+
+
+def _member_level(fields: dict[str, Any]) -> MemberLevel:
+    holds_back = fields.get("holdsBack") is True
+    version = text(fields, "version")
+    return MemberLevel(text(fields, "id"), text(fields, "name"), version, _number(fields, "highestLevel"), holds_back)
 
 
 def _member(fields: dict[str, Any]) -> Member:

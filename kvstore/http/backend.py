@@ -52,6 +52,9 @@ class Numbers(NamedTuple):
     snapshots: SnapshotStatus = SnapshotStatus()
     turns: Turns = Turns()  # of the event loop
     clock_differences: Mapping[int, float] = MappingProxyType({})  # seconds that a member's wall clock is ahead of ours
+    level: int = 1  # of the cluster
+    levels: Mapping[int, int] = MappingProxyType({})  # the highest of each member that is connected, and our own
+    programs: Mapping[int, str] = MappingProxyType({})  # their versions
 
 
 class Backend(Protocol):

@@ -119,6 +119,7 @@ def _server(numbers: Numbers) -> Iterator[Metric]:
     own = GaugeMetricFamily("kvstored_version", "Which kvstored runs; the value is 1.", labels=["version"])
     own.add_metric([VERSION], 1)
     yield own
+    yield _gauge("kvstored_cluster_level", "Level of the cluster, which rises with its members.", numbers.level)
     identity = GaugeMetricFamily("etcd_server_id", "Which member this is; the value is 1.", labels=["server_id"])
     identity.add_metric([f"{numbers.member:x}"], 1)
     yield identity

@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeAlias
 from kvstore.http.backend import Backend, Unavailable
 from kvstore.http.debug import DebugApi
 from kvstore.http.guard import Guard
+from kvstore.http.levels import serve_levels
 from kvstore.http.load import Load
 from kvstore.http.metrics import Metrics
 from kvstore.http.reply import JSON, TEXT, TEXT_ERROR, Answer
@@ -81,12 +82,16 @@ class Routes:
         async def health(request: Request) -> Answer:
             return await probe(backend)
 
+        async def levels(request: Request) -> Answer:
+            return await serve_levels(request, backend)
+
         key_space = Route(("HEAD", "GET", "PUT", "POST", "DELETE"), keys)
         membership = Route(("GET", "POST", "DELETE", "PUT"), members.members)
         self._exact: dict[bytes, Route] = {
             b"/v2/keys": key_space,
             b"/version": Route(("GET",), version),
             b"/health": Route(("GET",), health),
+            b"/levels": Route(("GET",), levels),
             MEMBERS: membership,
             b"/v2/machines": Route(("GET", "HEAD"), members.machines),
             b"/v2/stats/self": Route(("GET",), stats.self_),
