@@ -179,6 +179,7 @@ class Node:
         self._write_tick = 0  # when the write that is under way began
         self._written_tick = 0
         self._sweeping = False
+        self._reconnected: set[int] = set()  # members that may lack what we forwarded before
         self._absurd: set[int] = set()  # senders of absurd terms that the log has named
         self._learning = False
         self._led_term = 0  # the last term that this member has stamped for
@@ -322,8 +323,13 @@ class Node:
         """Messages to the member are delivered from now on: a hint only."""
         self.raft.voter_reachable(member)
 
+    def connected(self, member: int) -> None:
+        """Messages to `member` reach it from now on; what was sent before may be lost."""
+        self._reconnected.add(member)
+
     def connection_lost(self, member: int) -> None:
         """The connection to or from a member broke: a hint only, and safe to be wrong about."""
+        self._reconnected.discard(member)
         self.raft.leader_unreachable(member)
         self.raft.member_unreachable(member)
 
@@ -335,6 +341,8 @@ class Node:
     def flush(self) -> bool:
         """Everything that can be done now, in the order that safety rests on. True: call again soon, there is more
         to apply than one turn should."""
+        if self._reconnected and self.raft.leader in self._reconnected:
+            self._forward_again()
         self._submit()
         self._ask_for_reads()
         self._take_refusals()
@@ -397,6 +405,13 @@ class Node:
                 self._proposals.appended(batch, placed.term, placed.index)
             else:
                 self._proposals.forwarded(batch, placed.term, placed.sequence)
+
+    def _forward_again(self) -> None:
+        """The leader may lack what was forwarded over a connection that broke: a client need not wait for that until
+        its time is up. The sequence of each batch makes the leader take it once (raft/proposals.py)."""
+        self._reconnected.discard(self.raft.leader)
+        if lost := self._proposals.on_their_way(self.raft.term):
+            self.raft.forward_again(lost)
 
     def _take_refusals(self) -> None:
         for refusal in self.raft.take_refusals():

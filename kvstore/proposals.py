@@ -145,6 +145,18 @@ class Proposals:
             proposal.term = term
         self._by_sequence[sequence] = batch
 
+    def on_their_way(self, term: int) -> list[tuple[int, bool, list[bytes]]]:
+        """Return what was forwarded in `term` and is not settled: sequence, whether it is a change of members, and the
+        encoded commands; the oldest first.
+
+        A batch of which one is settled is left out as a whole: the leader has it, or its time is up.
+        """
+        return [
+            (sequence, type(batch[0].command) is MembershipChange, [proposal.encoded for proposal in batch])
+            for sequence, batch in sorted(self._by_sequence.items())
+            if batch[0].term == term and not any(proposal.settled for proposal in batch)
+        ]
+
     def refused(self, sequence: int) -> list[Proposal]:
         """The leader did not append that batch; it is the caller's again (settled ones are left out)."""
         batch = [proposal for proposal in self._by_sequence.pop(sequence, ()) if not proposal.settled]

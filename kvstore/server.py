@@ -365,6 +365,10 @@ class Server:
     def connection_made(self, member: int) -> None:
         self.node.connection_made(member)
 
+    def connected(self, member: int) -> None:
+        self.node.connected(member)
+        self._wake()
+
     def connection_lost(self, member: int) -> None:
         self.node.connection_lost(member)
         self._wake()

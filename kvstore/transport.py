@@ -93,6 +93,9 @@ class Receiver(Protocol):
     def connection_made(self, member: int) -> None:
         """What is sent to the member from now on reaches it."""
 
+    def connected(self, member: int) -> None:
+        """Another member is reached from now on. Called before anything is sent to it."""
+
     def connection_lost(self, member: int) -> None: ...
 
     def refused(self, member: int, verdict: Verdict) -> None:
@@ -329,6 +332,7 @@ class Link:
             if dialled is not None:
                 pause = FIRST_PAUSE
                 self._transport = dialled.transport
+                self._receiver.connected(self.member)
                 self.connected_url = url
                 self._receiver.connection_made(self.member)
                 await dialled.lost

@@ -37,6 +37,7 @@ class Inbox:
     messages: list[PeerMessage] = field(default_factory=list)
     made: list[int] = field(default_factory=list)
     lost: list[int] = field(default_factory=list)
+    reached: list[int] = field(default_factory=list)
     refusals: list[tuple[int, Verdict]] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     leader: int = 0
@@ -53,6 +54,10 @@ class Inbox:
 
     def connection_made(self, member: int) -> None:
         self.made.append(member)
+
+    def connected(self, member: int) -> None:
+        self.reached.append(member)
+        self.changed.set()
 
     def connection_lost(self, member: int) -> None:
         self.lost.append(member)

@@ -170,6 +170,16 @@ class Raft(State):
         """
         return proposals.propose(self, EntryKind.CONFIGURATION, (payload,))
 
+    def forward_again(self, batches: Sequence[tuple[int, bool, Sequence[bytes]]]) -> None:
+        """The connection to the leader is back in the term in which these were forwarded, and may have lost them: each is
+        (sequence, whether it is a change of members, payloads), the oldest first. No effect on one that leads."""
+        if self.role is Role.LEADER or self.leader == NO_MEMBER:
+            return
+        proposals.take_back(self)
+        for sequence, is_change, payloads in batches:
+            kind = EntryKind.CONFIGURATION if is_change else EntryKind.COMMAND
+            proposals.forward_again(self, sequence, kind, payloads)
+
     def read_index(self, context: int) -> bool:
         """Asks from which index on a read is linearizable; take_reads() answers with the same `context`.
 

@@ -42,6 +42,22 @@ def _forward(state: State, kind: EntryKind, payloads: Sequence[bytes]) -> Propos
     return Proposal(state.term, 0, state.session, state.sequence)
 
 
+def forward_again(state: State, sequence: int, kind: EntryKind, payloads: Sequence[bytes]) -> None:
+    """Send a batch once more that was forwarded in this term to the leader that there is, under its first sequence.
+
+    The leader appends it only if it has not seen that sequence nor a higher one, so what is sent again must leave before
+    anything else is forwarded, the oldest batch first.
+    """
+    state.send(
+        ProposeRequest(state.leader, state.member_id, state.term, state.session, sequence, int(kind), tuple(payloads))
+    )
+
+
+def take_back(state: State) -> None:
+    """Forget forwarded batches that have not left: they would overtake those that are sent again."""
+    state.messages = [message for message in state.messages if type(message) is not ProposeRequest]
+
+
 def _append(state: State, kind: EntryKind, payloads: Sequence[bytes]) -> int:
     first = state.log.append_payloads(state.term, kind, payloads)
     if kind is EntryKind.CONFIGURATION:

@@ -38,6 +38,9 @@ class _Receiver:
     def connection_made(self, member: int) -> None:
         pass
 
+    def connected(self, member: int) -> None:
+        raise Broken("nobody was dialled")
+
     def connection_lost(self, member: int) -> None:
         pass
 

@@ -215,6 +215,9 @@ class Life:
     def connection_made(self, member: int) -> None:
         self._enter(lambda: self.node.connection_made(member))
 
+    def connected(self, member: int) -> None:
+        self._enter(lambda: self.node.connected(member))
+
     def connection_lost(self, member: int) -> None:
         self._enter(lambda: self.node.connection_lost(member))
 
