@@ -121,6 +121,10 @@ def test_the_leader_takes_each_once_whatever_is_lost_and_repeated(steps: list[st
     leader.settle_disk()
     leader.acknowledge()
     log = leader.node.raft.log
-    appended = [entry.payload[8:] for entry in log.slice(2, log.last_index, 1 << 30) if entry.kind == EntryKind.COMMAND]
+    appended = [
+        entry.payload[8:]
+        for entry in log.slice(2, log.last_index, 1 << 30)
+        if entry.kind == EntryKind.COMMAND and entry.payload
+    ]
     assert len(appended) == len(set(appended)) == proposed
     assert entries_of(follower.wire.sent) == []

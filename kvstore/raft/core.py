@@ -171,8 +171,10 @@ class Raft(State):
         return proposals.propose(self, EntryKind.CONFIGURATION, (payload,))
 
     def forward_again(self, batches: Sequence[tuple[int, bool, Sequence[bytes]]]) -> None:
-        """The connection to the leader is back in the term in which these were forwarded, and may have lost them: each is
-        (sequence, whether it is a change of members, payloads), the oldest first. No effect on one that leads."""
+        """Send once more what may be lost with a connection that is back in the term in which it was forwarded.
+
+        Each batch is (sequence, whether it is a change of members, payloads), the oldest first. No effect on a leader.
+        """
         if self.role is Role.LEADER or self.leader == NO_MEMBER:
             return
         proposals.take_back(self)

@@ -45,8 +45,8 @@ def _forward(state: State, kind: EntryKind, payloads: Sequence[bytes]) -> Propos
 def forward_again(state: State, sequence: int, kind: EntryKind, payloads: Sequence[bytes]) -> None:
     """Send a batch once more that was forwarded in this term to the leader that there is, under its first sequence.
 
-    The leader appends it only if it has not seen that sequence nor a higher one, so what is sent again must leave before
-    anything else is forwarded, the oldest batch first.
+    The leader appends it only if it has not seen that sequence nor a higher one, so what is sent again must leave
+    before anything else is forwarded, the oldest batch first.
     """
     state.send(
         ProposeRequest(state.leader, state.member_id, state.term, state.session, sequence, int(kind), tuple(payloads))
