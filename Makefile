@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 COMPILED := $(wildcard kvstore/*.pyx kvstore/*/*.pyx) $(shell sed -n 's/^    "\(kvstore.*\.py\)",$$/\1/p' setup.py)
 
-.PHONY: help run cluster check lock-check test restarts sim fuzz fuzz-guided bench conformance differential listings test-patroni restart-bench clean sizes upgrade
+.PHONY: help run cluster check lock-check test restarts sim fuzz fuzz-guided bench conformance differential listings shapes test-patroni restart-bench clean sizes upgrade
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ conformance: $(READY)  ## replay etcd's recordings against ours
 
 differential: $(READY)  ## 20,000 random requests to ours, to etcd and to a model; others: DIFFERENTIAL_SEED=7
 	@DIFFERENTIAL_OPERATIONS=$${DIFFERENTIAL_OPERATIONS:-20000} exec $(BIN)/pytest tests/differential --log-cli-level=INFO $(ARGS)
+
+shapes: $(READY)  ## what requests of many shapes and sizes take of other requests: ARGS=--pure, ARGS='--shape pairs'
+	@exec $(BIN)/python -m tests.shapes $(ARGS)
 
 listings: $(READY)  ## what long listings and wide fan-outs take of other requests, five minutes: ARGS=--small
 	@exec $(BIN)/python -m tests.listings $(ARGS)

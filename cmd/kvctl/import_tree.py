@@ -23,6 +23,7 @@ from kvstore.client import ClientError, Keys, KeyspaceError
 LEAST_TTL_SECONDS = 300
 MOST_CLIENTS = 1000
 _NOT_A_FILE = 102
+_MOST_SECONDS = (1 << 63) - 1
 _NEVER = "0001-01-01"
 
 
@@ -122,7 +123,7 @@ def _of_node(node: dict[str, Any]) -> Iterator[Entry]:
         value = "" if is_dir else node["value"]
         if not isinstance(value, str):
             raise TypeError(value)
-        yield Entry(key, value, is_dir, _raised(int(node.get("ttl", 0))))
+        yield _checked(Entry(key, value, is_dir, _raised(_ttl(key, node.get("ttl") or 0))))
     for child in node.get("nodes") or ():
         yield from _of_node(child)
 
@@ -135,9 +136,27 @@ def _of_snapshot(node: dict[str, Any], hidden: tuple[str, ...]) -> Iterator[Entr
         if name.startswith("_") and not any(path == key or key.startswith(path + "/") for key in hidden):
             return
         is_dir = children is not None
-        yield Entry(path, "" if is_dir else str(node["Value"]), is_dir, _raised(_remaining(str(node["ExpireTime"]))))
+        ttl = _raised(_remaining(str(node["ExpireTime"])))
+        yield _checked(Entry(path, "" if is_dir else str(node["Value"]), is_dir, ttl))
     for child in (children or {}).values():
         yield from _of_snapshot(child, hidden)
+
+
+def _ttl(key: str, given: object) -> int:
+    if isinstance(given, float) and given.is_integer():
+        given = int(given)
+    if isinstance(given, bool) or not isinstance(given, int) or not 0 <= given <= _MOST_SECONDS:
+        raise Failure(f"the ttl of {key!r} must be a whole number of seconds, at most {_MOST_SECONDS}: {given!r:.40}")
+    return given
+
+
+def _checked(entry: Entry) -> Entry:
+    for text in (entry.key, entry.value):
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # JSON can write half of a pair of surrogates
+            raise Failure(f"{entry.key!r:.200} holds half a character, which is no text in UTF-8") from None
+    return entry
 
 
 def _remaining(expiration: str) -> int:

@@ -29,7 +29,8 @@ from kvstore.http.lane import EXPRESS_BYTES, Lane
 from kvstore.http.load import drop
 from kvstore.http.reply import LAST_CHUNK, Answer, chunk, compose, compose_stream_head, last_part, part, refusal
 from kvstore.http.sockets import send_now
-from kvstore.http.v2.keys import answer_failure, answer_of, list_or_read, operation_of, watch
+from kvstore.http.v2.heavy import Heavy
+from kvstore.http.v2.keys import answer_failure, answer_of, answer_refusal, list_or_read, operation_of, watch
 from kvstore.http.v2.long_listings import LongListing
 from kvstore.http.v2.parameters import PREFIX, KeyRequest, parse_key_request
 from kvstore.http.v2.watches import Watch
@@ -307,7 +308,9 @@ class Express:
         lane = self._lane
         try:
             if lane.is_closing or self._is_half_closed:
-                answer: Answer | LongListing | bytes = list_or_read(asked, lane.backend, lane.load, lane.listings)
+                answer: Answer | LongListing | Heavy | bytes = list_or_read(
+                    asked, lane.backend, lane.load, lane.listings
+                )
             else:
                 answer = lane.look(asked)
         except (StoreError, TooManyRequests) as error:
@@ -315,7 +318,21 @@ class Express:
         if isinstance(answer, LongListing):
             self._begin_listing(answer, asked, request)
         else:
+            self._answer(answer, asked)
+
+    def _answer(self, answer: Answer | Heavy | bytes, asked: KeyRequest) -> None:
+        if isinstance(answer, Heavy):
+            self._asked = asked
+            self._lane.beside(answer, self)
+        else:
             self._write(answer)
+
+    def composed(self, answer: Answer) -> None:
+        """The answer that was made in another thread."""
+        self._asked = None
+        self._write(answer)
+        if self._rest or self._is_half_closed:
+            self._serve()
 
     def _settled(self, outcome: Outcome | None) -> None:
         self._lane.settled(self, outcome)
@@ -329,9 +346,9 @@ class Express:
         lane = self._lane
         if type(outcome) is Event:
             if lane.is_closing or self._is_half_closed:
-                self._write(answer_of(outcome, asked, lane.backend))
+                self._answer(answer_of(outcome, asked, lane.backend), asked)
             else:
-                self._write(lane.answer(outcome, asked))
+                self._answer(lane.answer(outcome, asked), asked)
         elif isinstance(outcome, AuthChanged) or (outcome is None and lane.backend.auth.enabled):
             # Auth was switched on meanwhile, so it was not done: it is asked again where permission is looked for.
             self._ask_again(request)
@@ -339,7 +356,7 @@ class Express:
             self._look(asked, request)
         else:
             assert isinstance(outcome, StoreError | Unavailable), outcome
-            self._write(answer_failure(outcome, lane.backend))
+            self._answer(answer_refusal(outcome, lane.backend), asked)
         if self._rest or self._is_half_closed:
             self._serve()
 

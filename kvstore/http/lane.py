@@ -10,6 +10,7 @@ import contextlib
 import os
 from collections import defaultdict, deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from kvstore.auth import Auth
@@ -21,6 +22,7 @@ from kvstore.http.load import Load
 from kvstore.http.reply import Answer, Manner, date_line, last_piece, status_line
 from kvstore.http.shortcut import Query, compose_event, compose_view, is_compiled, take
 from kvstore.http.v2.answers import SUCCESS_HEAD, answer_view
+from kvstore.http.v2.heavy import Heavy, is_heavy, is_heavy_event
 from kvstore.http.v2.keys import answer_of, head_now, list_or_read
 from kvstore.http.v2.listings import Listings
 from kvstore.http.v2.long_listings import LongListing
@@ -102,10 +104,10 @@ class Lane:
         if is_compiled:
             self.vigil.tell(is_write=True)
 
-    def answer(self, event: Event, asked: KeyRequest) -> Answer | bytes:
+    def answer(self, event: Event, asked: KeyRequest) -> Answer | Heavy | bytes:
         """Bytes are the whole answer, as on a connection that lives on."""
         backend = self.backend
-        if not asked.no_value_on_success:
+        if not asked.no_value_on_success and not is_heavy_event(event):
             answer = compose_event(
                 event, self._head, self._created_head, backend.raft_index, backend.raft_term, date_line()
             )
@@ -113,12 +115,14 @@ class Lane:
                 return answer
         return answer_of(event, asked, backend)
 
-    def look(self, asked: KeyRequest) -> Answer | LongListing | bytes:
+    def look(self, asked: KeyRequest) -> Answer | LongListing | Heavy | bytes:
         """Raises as `list_or_read` does. Bytes as in `answer`."""
         backend = self.backend
         store = backend.store
         if self.load.may_answer and not store.is_directory(asked.key):
             view = store.get(asked.key, asked.recursive, asked.sorted, backend.now())
+            if is_heavy(view.value):
+                return Heavy(partial(answer_view, view, head_now(backend, store.index)))
             answer = compose_view(view, self._head, store.index, backend.raft_index, backend.raft_term, date_line())
             return answer or answer_view(view, head_now(backend, store.index))
         return list_or_read(asked, backend, self.load, self.listings)
@@ -197,6 +201,23 @@ class Lane:
             connection.abort()
         self._fanout.close()
         self.intake.close()
+
+    def beside(self, heavy: Heavy, connection: Express) -> None:
+        """Makes an answer in another thread, for a connection that serves nothing else until it gets it."""
+
+        def made(future: asyncio.Future[Answer]) -> None:
+            if future.cancelled():
+                return
+            bug = future.exception()
+            try:
+                if bug is None:
+                    connection.composed(future.result())
+            except Exception as problem:
+                bug = problem
+            if isinstance(bug, Exception):
+                connection.fail(bug)
+
+        self._loop.run_in_executor(None, heavy.make).add_done_callback(made)
 
     def later(self, callback: Callable[[], None]) -> None:
         """In the next turn of the loop."""

@@ -23,12 +23,22 @@ from kvstore.http.v2.auth import INVALID_PATH, ROLES, USERS, AuthApi
 from kvstore.http.v2.keys import KeyAnswer, serve_keys
 from kvstore.http.v2.members import MEMBERS, MembersApi
 from kvstore.http.v2.stats import StatsApi
+from kvstore.limits import MOST_KEY_BYTES
 from kvstore.version import ETCD_CLUSTER_VERSION, ETCD_SERVER_VERSION
 
 Handler: TypeAlias = Callable[[Request], Awaitable[KeyAnswer]]
 
 HEALTH_SECONDS = 1.0  # etcd's limit for its own probe
 
+#: A longer path leads to nothing that there could be, and a page about it costs its length many times over.
+REDIRECTED_BYTES = 2 * MOST_KEY_BYTES
+
+_TOO_LONG = Answer(
+    400,
+    JSON,
+    b'{"message":"the path has empty, . or .. components, and is too long to be redirected: at most %d bytes"}'
+    % REDIRECTED_BYTES,
+)
 _NO_CONTENT = Answer(200, b"", b"")
 _NOT_FOUND = Answer(404, TEXT_ERROR, b"404 page not found\n")
 _VERSION = Answer(
@@ -123,7 +133,7 @@ class Routes:
             return _NOT_FOUND
         target = parse_target(raw_target)
         if not is_clean(target.path):
-            return redirect(method, target)
+            return redirect(method, target) if len(target.path) <= REDIRECTED_BYTES else _TOO_LONG
         route = self._route(target.path)
         if route is None:
             return _NOT_FOUND

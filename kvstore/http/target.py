@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from typing import NamedTuple
-from urllib.parse import quote_from_bytes, unquote_to_bytes
+from urllib.parse import quote_from_bytes
 
 from kvstore.http.reply import Answer
+from kvstore.http.texts import unescape
 
-_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?]*")
 _HTML = {ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;", ord('"'): "&#34;", ord("'"): "&#39;"}
 
@@ -34,9 +34,10 @@ def parse_target(raw: bytes) -> Target:
         raw = raw[absolute.end() :]
     path, _, query = raw.partition(b"?")
     if b"%" in path:
-        if _BAD_ESCAPE.search(path) is not None:
+        decoded = unescape(path.replace(b"+", b"%2B"))
+        if decoded is None:
             raise BadTarget(raw)
-        path = unquote_to_bytes(path)
+        path = decoded
     return Target(path, query)
 
 

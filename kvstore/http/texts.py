@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from itertools import product
 
-__all__ = ["is_compiled", "quote", "unescape"]
+__all__ = ["is_compiled", "is_plain", "quote", "unescape"]
 
 #: Bytes that are escaped in one step: few enough that each step is short, and that what is made of them is small.
 SLICE_BYTES = 64 << 10
@@ -31,6 +31,11 @@ _OCTETS = {
     (first + second).encode(): bytes([int(first + second, 16)])
     for first, second in product("0123456789abcdefABCDEF", repeat=2)
 }
+
+
+def is_plain(text: bytes) -> bool:
+    """Whether `text` stays as it is in JSON, and is ASCII."""
+    return len(text.translate(None, _PLAIN_WITHOUT)) == len(text)
 
 
 def _quote(text: bytes) -> bytes:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 
 import pytest
 
-from kvstore.http.app import Settings
+from kvstore.http.app import Http, Settings
 from kvstore.http.json_body import JSON_BYTES
+from kvstore.http.reply import Answer
 from kvstore.http.request import SHORT_BODY_BYTES
+from kvstore.http.v2.answers import answer_view
 from kvstore.limits import Limits
+from kvstore.store.events import NodeView
+from kvstore.store.operations import Set
 from kvstore.wire import CreateRole, CreateUser, SwitchAuth
 from tests.http.backend import LocalBackend
-from tests.http.client import FORM, RawClient, request
+from tests.http.client import DEADLINE, FORM, RawClient, request
+from tests.http.conftest import Connect
 from tests.http.scene import HASH, basic
 
 PATHS = {"PUT": "/v2/keys/closed", "POST": "/v2/keys/closed"}
@@ -110,3 +117,71 @@ class TestShorterLimit:
         answer = await client.ask(request("PUT /config/local/log", body=b"{" + b" " * 200))
         expected = "the body is too long; --max-request-bytes allows 100 bytes"
         assert (answer.status, json.loads(answer.body)["message"]) == (400, expected)
+
+
+class TestHeavyAnswers:
+    """Values whose every byte is escaped, larger than what is answered within a turn of the loop."""
+
+    VALUE = b"\x01<\xff" * 100_000
+    SHOWN = "\x01<\ufffd" * 100_000
+
+    @pytest.fixture
+    def settings(self, either_lane: Settings) -> Settings:
+        return either_lane
+
+    @pytest.fixture(autouse=True)
+    def there(self, backend: LocalBackend) -> None:
+        backend.apply(Set(b"/a", self.VALUE, False, None, False))
+
+    @pytest.mark.parametrize("query", ["", "?quorum=true"])
+    async def test_reads(self, client: RawClient, query: str) -> None:
+        answer = await client.ask(request(f"GET /v2/keys/a{query}"))
+        assert json.loads(answer.body)["node"]["value"] == self.SHOWN
+        assert answer.header("Content-Length") == str(len(answer.body))
+
+    async def test_a_directory_with_such_a_value_is_listed(self, client: RawClient) -> None:
+        answer = await client.ask(request("GET /v2/keys/"))
+        assert json.loads(answer.body)["node"]["nodes"][0]["value"] == self.SHOWN
+
+    @pytest.mark.parametrize(
+        ("line", "field"),
+        [("PUT /v2/keys/a?value=1", "prevNode"), ("DELETE /v2/keys/a", "prevNode"), ("PUT /v2/keys/a?prevValue=x", "")],
+    )
+    async def test_writes(self, client: RawClient, line: str, field: str) -> None:
+        answer = json.loads((await client.ask(request(line))).body)
+        if field:
+            assert answer[field]["value"] == self.SHOWN
+        else:
+            assert answer["cause"] == f"[x != {self.SHOWN}]"
+
+    async def test_requests_that_follow_are_answered_in_order(self, client: RawClient) -> None:
+        client.send(b"".join(request(line) for line in ("GET /v2/keys/a", "GET /v2/keys/none", "GET /v2/keys/a")))
+        statuses = [(await client.response()).status for _ in range(3)]
+        assert statuses == [200, 404, 200]
+
+    async def test_they_are_made_in_another_thread(self, client: RawClient, monkeypatch: pytest.MonkeyPatch) -> None:
+        threads = []
+
+        def noted(view: NodeView, head: bytes) -> Answer:
+            threads.append(threading.current_thread())
+            return answer_view(view, head)
+
+        for module in ("kvstore.http.v2.keys", "kvstore.http.lane"):
+            monkeypatch.setattr(f"{module}.answer_view", noted)
+        assert (await client.ask(request("GET /v2/keys/a"))).status == 200
+        assert threads != [threading.main_thread()]
+
+    async def test_a_client_that_leaves_meanwhile_is_forgotten(self, http: Http, connect: Connect) -> None:
+        client = await connect()
+        client.send(request("GET /v2/keys/a"))
+        await client.close()
+        async with asyncio.timeout(DEADLINE):
+            while http.connections:  # noqa: ASYNC110  # the server tells nobody
+                await asyncio.sleep(0.001)
+        assert (await (await connect()).ask(request("GET /v2/keys/a"))).status == 200
+
+
+async def test_a_long_path_that_is_not_clean_is_refused(client: RawClient) -> None:
+    assert (await client.ask(request("GET /v2/keys/a//b"))).status == 301
+    answer = await client.ask(request("GET /v2/keys/" + "/a" * 100_000))
+    assert (answer.status, "too long to be redirected" in json.loads(answer.body)["message"]) == (400, True)

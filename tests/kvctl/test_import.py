@@ -107,12 +107,30 @@ def test_a_snapshot_of_etcd() -> None:
     [
         *(b"", b"{", b"[]", b"{}", b"\xff", b"[" * 100_000),
         *(b'{"node": 1}', b'{"node": {"key": "/a"}}', b'{"node": {"key": "/a", "value": 1}}'),
-        *(b'{"node": {"key": "/a", "value": "", "ttl": "x"}}', b'{"Root": {"Path": "/a"}}'),
+        b'{"Root": {"Path": "/a"}}',
     ],
 )
 def test_what_is_no_tree(content: bytes) -> None:
     with pytest.raises(Failure, match=r"file is neither a tree|file: the tree is nested too deeply"):
         read(content, "file")
+
+
+@pytest.mark.parametrize("ttl", ["1e400", "-1e400", "NaN", "1.5", "-1", "1e30", "9223372036854775808", '"x"', "true"])
+def test_a_ttl_that_no_key_can_have_is_named(ttl: str) -> None:
+    with pytest.raises(Failure, match="the ttl of '/a' must be a whole number of seconds"):
+        read(b'{"node": {"key": "/a", "value": "", "ttl": %b}}' % ttl.encode(), "file")
+
+
+@pytest.mark.parametrize("ttl", ["null", "0", "500", "500.0", "9223372036854775807"])
+def test_a_ttl_that_a_key_can_have_is_taken(ttl: str) -> None:
+    (entry,) = read(b'{"node": {"key": "/a", "value": "", "ttl": %b}}' % ttl.encode(), "file")
+    assert entry.ttl == {"null": 0, "500.0": 500}.get(ttl, int(ttl) if ttl.isdigit() else None)
+
+
+@pytest.mark.parametrize("node", [rb'"key": "/a\ud800", "value": ""', rb'"key": "/a", "value": "\ud800"'])
+def test_half_a_character_is_named(node: bytes) -> None:
+    with pytest.raises(Failure, match="holds half a character"):
+        read(b'{"node": {%b}}' % node, "file")
 
 
 def test_wrong_arguments(tmp_path: Path) -> None:

@@ -18,12 +18,13 @@ from kvstore.http.load import Load
 from kvstore.http.reply import Answer
 from kvstore.http.request import BodyError, Request
 from kvstore.http.v2.answers import answer_error, answer_event, answer_view, success_head
+from kvstore.http.v2.heavy import LARGE_BYTES, Heavy, is_heavy, is_heavy_event
 from kvstore.http.v2.listings import Listings
 from kvstore.http.v2.long_listings import SHORT_BYTES, SHORT_NODES, LongListing
 from kvstore.http.v2.parameters import WITH_BODY, KeyRequest, key_of, parse_key_request, wants_body
 from kvstore.http.v2.watches import Watch
 from kvstore.passwords import TooManyChecks
-from kvstore.store.errors import StoreError
+from kvstore.store.errors import CompareFailed, StoreError
 from kvstore.store.events import Event
 from kvstore.store.operations import (
     CompareAndDelete,
@@ -37,9 +38,6 @@ from kvstore.store.operations import (
 )
 
 KeyAnswer: TypeAlias = Answer | Watch | LongListing
-
-#: A longer body is parsed beside the event loop.
-LARGE_BYTES = 256 << 10
 
 _new = tuple.__new__  # a NamedTuple made this way costs half
 
@@ -70,9 +68,12 @@ def head_now(backend: Backend, index: int) -> bytes:
     return success_head(backend.cluster_id, index, backend.raft_index, backend.raft_term)
 
 
-def answer_of(event: Event, request: KeyRequest, backend: Backend) -> Answer:
+def answer_of(event: Event, request: KeyRequest, backend: Backend) -> Answer | Heavy:
     """The answer to a write that took place."""
-    return answer_event(event, head_now(backend, event.index), request.no_value_on_success)
+    head = head_now(backend, event.index)
+    if is_heavy_event(event):
+        return Heavy(partial(answer_event, event, head, request.no_value_on_success))
+    return answer_event(event, head, request.no_value_on_success)
 
 
 def answer_failure(error: ApiError | StoreError | Unavailable, backend: Backend) -> Answer:
@@ -81,9 +82,16 @@ def answer_failure(error: ApiError | StoreError | Unavailable, backend: Backend)
     return answer_error(error, backend.cluster_id)
 
 
+def answer_refusal(error: ApiError | StoreError | Unavailable, backend: Backend) -> Answer | Heavy:
+    """As `answer_failure`; a failed comparison names both values."""
+    if isinstance(error, CompareFailed) and error.values is not None and any(map(is_heavy, error.values)):
+        return Heavy(partial(answer_failure, error, backend))
+    return answer_failure(error, backend)
+
+
 def read(
     request: KeyRequest, backend: Backend, load: Load, permit: Permit | None = None, listings: Listings | None = None
-) -> Answer | LongListing:
+) -> Answer | LongListing | Heavy:
     """GET or HEAD from this member's own state; `listings` may keep the body of a long listing.
 
     Raises StoreError, TooManyRequests where clients leave too much of their answers unread, and Denied for a file in a
@@ -100,7 +108,8 @@ def read(
         return LongListing(request, backend, load.long_answers, partial(head_now, backend), otherwise, listings)
     if permit is not None and not permit.scope == Scope.ALL and not view.is_dir:
         raise Denied
-    return answer_view(view, head_now(backend, store.index))
+    head = head_now(backend, store.index)
+    return Heavy(partial(answer_view, view, head)) if is_heavy(view.value) else answer_view(view, head)
 
 
 def _instead_of_listing(
@@ -119,6 +128,8 @@ def _instead_of_listing(
         return answer_failure(error, backend)
     except Denied:
         return _denied(backend)
+    if isinstance(answer, Heavy):
+        return answer.make()
     return answer if isinstance(answer, Answer) else None
 
 
@@ -126,7 +137,7 @@ def _denied(backend: Backend) -> Answer:
     return answer_failure(ApiError(UNAUTHORIZED, b"Insufficient credentials"), backend)
 
 
-def list_or_read(request: KeyRequest, backend: Backend, load: Load, listings: Listings) -> Answer | LongListing:
+def list_or_read(request: KeyRequest, backend: Backend, load: Load, listings: Listings) -> Answer | LongListing | Heavy:
     """`read` by whoever may read everything; a directory's body may come out of `listings`. Raises as `read` does."""
     store = backend.store
     if not store.is_directory(request.key):
@@ -154,13 +165,20 @@ def watch(request: KeyRequest, backend: Backend, load: Load, permit: Permit) -> 
 
 async def serve_keys(request: Request, backend: Backend, guard: Guard, load: Load) -> KeyAnswer:
     """One request to the key space, from parsing to the answer or the watch that answers it."""
+    answer = await _serve_keys(request, backend, guard, load)
+    return (
+        answer if not isinstance(answer, Heavy) else await asyncio.get_running_loop().run_in_executor(None, answer.make)
+    )
+
+
+async def _serve_keys(request: Request, backend: Backend, guard: Guard, load: Load) -> KeyAnswer | Heavy:
     try:
         asked = await _parse(request, backend, guard, load)
         if asked.method in ("GET", "HEAD"):
             return await _look(request, asked, backend, guard, load)
         return answer_of(await _write(request, asked, backend, guard), asked, backend)
     except (ApiError, StoreError, Unavailable) as error:
-        return answer_failure(error, backend)
+        return answer_refusal(error, backend)
     except Denied:
         return _denied(backend)
     except TooManyChecks:
@@ -182,7 +200,7 @@ async def _parse(request: Request, backend: Backend, guard: Guard, load: Load) -
     if not wants_body(method, request.content_type):
         return parse_key_request(method, path, request.query, b"", limits)
     body = await request.body(limits.request_bytes)
-    if len(body) <= LARGE_BYTES:
+    if len(body) <= LARGE_BYTES:  # a longer one is parsed beside the event loop
         return parse_key_request(method, path, request.query, body, limits)
     loop = asyncio.get_running_loop()
     return await loop.run_in_executor(None, parse_key_request, method, path, request.query, body, limits)
@@ -199,7 +217,7 @@ async def _write(request: Request, asked: KeyRequest, backend: Backend, guard: G
     return await guard.execute(request, asked, operation)
 
 
-async def _look(request: Request, asked: KeyRequest, backend: Backend, guard: Guard, load: Load) -> KeyAnswer:
+async def _look(request: Request, asked: KeyRequest, backend: Backend, guard: Guard, load: Load) -> KeyAnswer | Heavy:
     """GET and HEAD. Nothing is awaited between a permission and what it permits."""
     auth = backend.auth
     if asked.quorum and asked.method == "GET":

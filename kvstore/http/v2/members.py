@@ -26,7 +26,7 @@ from kvstore.settings import MAX_PEER_URLS_BYTES
 MEMBERS = b"/v2/members"
 
 _JSON_TYPE = b"application/json"
-_ID = re.compile(r"0*[0-9A-Fa-f]{1,16}", re.ASCII)
+_ID = re.compile(r"[0-9A-Fa-f]{1,16}", re.ASCII)
 _SCHEMES = ("http", "https", "unix", "unixs")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -171,9 +171,10 @@ def _shown(member: Member) -> dict[str, object]:
 
 
 def _member_id(text: str) -> int:
-    if not _ID.fullmatch(text):
+    digits = text.lstrip("0") or text[:1]  # a pattern would go back through the zeros
+    if not _ID.fullmatch(digits):
         raise Refusal(404, f"No such member: {text}")
-    return int(text, 16)
+    return int(digits, 16)
 
 
 def _check_content_type(line: bytes) -> None:
