@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from random import SystemRandom
@@ -49,7 +49,7 @@ from kvstore.raft.config import Config
 from kvstore.raft.types import NO_MEMBER
 from kvstore.reconfiguration import Reconfiguration
 from kvstore.replicated_clock import ReplicatedClock
-from kvstore.settings import Settings
+from kvstore.settings import Settings, Url
 from kvstore.statistics import Turns
 from kvstore.storage.errors import DiskFailed, StorageError
 from kvstore.storage.files import OSFiles
@@ -488,10 +488,12 @@ class Server:
             client_cert_auth=self._settings.client_tls.client_cert_auth,
         )
         load = Load(settings.limits)
-        for url in self._settings.listen_client_urls:
-            credentials = self._tls.client if url.scheme == "https" else None
-            self._https.append(await serve_http(self, url.host, url.port, credentials, settings, load))
-            log.info("serves clients", url=url)
+        for schemes, url in _by_port(self._settings.listen_client_urls):
+            credentials = self._tls.client if "https" in schemes else None
+            with_plain = "http" in schemes
+            self._https.append(await serve_http(self, url.host, url.port, credentials, settings, load, with_plain))
+            for scheme in schemes:
+                log.info("serves clients", url=url._replace(scheme=scheme))
         if doors := list(open_doors(self._settings, self.auth.enabled)):
             log.warning("OPEN TO THE NETWORK", why="; ".join(doors))
         self.node.start()
@@ -566,6 +568,16 @@ class Server:
 def _monotonic_ns() -> int:
     """Never set, and going on while the machine sleeps (Linux)."""
     return time.clock_gettime_ns(_MONOTONIC)
+
+
+def _by_port(urls: Iterable[Url]) -> Iterator[tuple[list[str], Url]]:
+    """The schemes that are served on each port, with one of its URLs. Port 0 is another one each time."""
+    shared: dict[Url, list[str]] = {}
+    for url in urls:
+        key = url if url.port == 0 else url._replace(scheme="")
+        shared.setdefault(key, []).append(url.scheme)
+    for key, schemes in shared.items():
+        yield schemes, key._replace(scheme=schemes[0])
 
 
 def _resolve(future: asyncio.Future[Any], outcome: Outcome | None) -> None:

@@ -65,10 +65,14 @@ class Http:
                 self._general.pre_shutdown()
         return self._general
 
-    async def listen(self, host: str, port: int, credentials: Credentials | None) -> None:
-        """Raises OSError where the address cannot be had."""
-        factory = self._accept if credentials is not None or self._whitelist.allows_all else self._accept_guarded
-        self._listener = await listen(factory, host, port, ACCEPT_QUEUE, credentials)
+    async def listen(self, host: str, port: int, credentials: Credentials | None, with_plain: bool = False) -> None:
+        """`with_plain`: serve requests without TLS on this port, too. Raises OSError if the address cannot be had."""
+        plain = self._accept if self._whitelist.allows_all else self._accept_guarded
+        if credentials is None:
+            self._listener = await listen(plain, host, port, ACCEPT_QUEUE, None)
+        else:
+            beside = plain if with_plain else None
+            self._listener = await listen(self._accept, host, port, ACCEPT_QUEUE, credentials, beside)
 
     def _accept(self) -> asyncio.Protocol:
         # One that is compiled inherits from nothing that is not; it has what a Protocol has.
@@ -140,12 +144,13 @@ async def serve(
     credentials: Credentials | None = None,
     settings: Settings | None = None,
     load: Load | None = None,
+    with_plain: bool = False,
 ) -> Http:
     """Start to serve `backend` on one address; port 0 picks a free one. Raises OSError.
 
-    `load` is that of all listeners of a member; None: this is the only one.
+    `load` is that of all listeners of a member; None: this is the only one. `with_plain`: with TLS and without it.
     """
     settings = settings or Settings()
     http = Http(backend, settings, load or Load(settings.limits))
-    await http.listen(host, port, credentials)
+    await http.listen(host, port, credentials, with_plain)
     return http

@@ -26,6 +26,8 @@ from kvstore.tls.refusals import Refusals, reason, speaks_no_tls, text_of
 from kvstore.tls.sides import Refused, handshakes_for
 
 HANDSHAKE_SECONDS = 5.0
+#: The byte that every connection with TLS begins with (a record of a handshake), and no request of HTTP.
+TLS_RECORD = b"\x16"
 #: Before the next one is accepted, where the system has no file or no memory left.
 ACCEPT_PAUSE = 0.1
 #: How long one who was refused may take to read why.
@@ -40,16 +42,24 @@ Factory: TypeAlias = Callable[[], asyncio.Protocol]
 log = logs.get("tls")
 
 
-async def listen_tls(factory: Factory, host: str, port: int, backlog: int, credentials: Credentials) -> TlsListener:
-    """Raises OSError where the address cannot be had."""
-    return TlsListener(await _bind(host, port, backlog), credentials, factory)
+async def listen_tls(
+    factory: Factory, host: str, port: int, backlog: int, credentials: Credentials, plain: Factory | None = None
+) -> TlsListener:
+    """Serve connections with TLS by `factory`'s protocols, and those without by `plain`'s; None: refuse these.
+
+    Raises OSError where the address cannot be had.
+    """
+    return TlsListener(await _bind(host, port, backlog), credentials, factory, plain)
 
 
 class TlsListener:
     """As much of an asyncio.Server as is asked for."""
 
-    def __init__(self, sockets: list[socket.socket], credentials: Credentials, factory: Factory) -> None:
+    def __init__(
+        self, sockets: list[socket.socket], credentials: Credentials, factory: Factory, plain: Factory | None = None
+    ) -> None:
         self.sockets = sockets
+        self._plain = plain
         self._credentials = credentials
         self._factory = factory
         self._loop = asyncio.get_running_loop()
@@ -97,6 +107,9 @@ class TlsListener:
         address = arrival.address
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
+                if self._plain is not None and await arrival.first_byte() != TLS_RECORD:
+                    await self._loop.connect_accepted_socket(arrival.taking(self._plain), arrival.connection)
+                    return
                 transport = await self._shake_hands(arrival)
         except ConnectionError as problem:  # a load balancer looks in, or a client has changed its mind
             log.debug("a connection ended in its handshake", peer=text_of(address), why=str(problem))
@@ -165,6 +178,31 @@ class _Arrival:
     def take(self) -> _Gate:
         self._is_taken = True
         return self.gate
+
+    def taking(self, factory: Factory) -> Factory:
+        """Return `factory`, which notes that the event loop has the connection now."""
+
+        def take() -> asyncio.Protocol:
+            self._is_taken = True
+            return factory()
+
+        return take
+
+    async def first_byte(self) -> bytes:
+        """Wait for the first byte and leave it to be read. Raises ConnectionError if there will be none."""
+        loop = asyncio.get_running_loop()
+        ready = asyncio.Event()
+        loop.add_reader(self.connection, ready.set)
+        try:
+            while True:
+                await ready.wait()
+                ready.clear()
+                with contextlib.suppress(BlockingIOError):
+                    if octet := self.connection.recv(1, socket.MSG_PEEK):
+                        return octet
+                    raise ConnectionResetError("closed without a word")
+        finally:
+            loop.remove_reader(self.connection)
 
     def close(self) -> None:
         self._second.close()

@@ -94,11 +94,19 @@ def _hosts(*urls: Iterable[Url]) -> Iterator[str]:
 
 
 async def listen(
-    factory: Callable[[], asyncio.Protocol], host: str, port: int, backlog: int, credentials: Credentials | None
+    factory: Callable[[], asyncio.Protocol],
+    host: str,
+    port: int,
+    backlog: int,
+    credentials: Credentials | None,
+    plain: Callable[[], asyncio.Protocol] | None = None,
 ) -> Listener:
-    """A port that is served by `factory`'s protocols; None: without TLS. Raises OSError where it cannot be had."""
+    """A port that is served by `factory`'s protocols; without `credentials` it has no TLS, with them and `plain` both.
+
+    Raises OSError where it cannot be had.
+    """
     if credentials is None:
         return await asyncio.get_running_loop().create_server(factory, host, port, backlog=backlog)
     from kvstore.tls.listener import listen_tls
 
-    return await listen_tls(factory, host, port, backlog, credentials)
+    return await listen_tls(factory, host, port, backlog, credentials, plain)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import time
@@ -101,6 +103,46 @@ def test_http_beside_https_with_certificates_of_its_own_making(tmp_path: Path) -
         assert "OPEN TO THE NETWORK" not in member.log
     with Running(tmp_path, "", "--auto-tls", "--peer-auto-tls", peer="https").healthy() as member:
         assert member.log.count("made a self-signed certificate") == 2  # the second start took what was there
+
+
+def test_http_and_https_on_one_port_as_in_etcd(tmp_path: Path) -> None:
+    """The first byte tells them apart; rules for requests without TLS hold for those alone."""
+    member = Running(tmp_path, "", "--auto-tls", "--host-whitelist", "good.example")
+    member.command = [part.replace(f":{member.secure}", f":{member.plain}") for part in member.command]
+    member.secure = member.plain
+    with member.start() as process:
+        try:
+            deadline = time.monotonic() + SECONDS
+            while "serves clients url=https" not in member.log_path.read_text():
+                assert time.monotonic() < deadline, member.log
+                time.sleep(0.02)
+            assert member.get("/version", trusting_anybody())[0] == 200
+            assert member.get("/version")[0] == 421
+            curl = ("curl", "-sS", "-H", "Host: good.example", f"http://{member.host}:{member.plain}/version")
+            if shutil.which("curl") is not None:
+                assert b"etcdserver" in subprocess.run(curl, capture_output=True, check=True).stdout
+            with socket.create_connection((member.host, member.plain), SECONDS) as silent:
+                silent.shutdown(socket.SHUT_WR)
+                assert silent.recv(1) == b""
+            with socket.create_connection((member.host, member.plain), SECONDS) as noise:
+                noise.sendall(b"\x16\x03\x01 no handshake")
+                assert not noise.recv(100).startswith(b"HTTP/")
+            with socket.create_connection((member.host, member.plain), SECONDS) as slow:
+                for octet in b"GET /version HTTP/1.1\r\nHost: good.example\r\n\r\n":
+                    slow.sendall(bytes([octet]))
+                assert slow.recv(100).startswith(b"HTTP/1.1 200")
+            assert f"http://{member.host}:{member.plain} is served without TLS, although there is a cert" in member.log
+            assert "Traceback" not in member.log
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(SECONDS) == 0
+
+
+def test_peers_have_no_port_for_both_as_in_etcd(tmp_path: Path) -> None:
+    member = Running(tmp_path, "", "--auto-tls", "--peer-auto-tls", peer="https")
+    at = member.command.index("--listen-peer-urls") + 1
+    member.command[at] += "," + member.command[at].replace("https", "http")
+    assert "address already in use" in member.fails()
 
 
 def test_a_member_that_all_can_reach_says_so_once_and_loudly(tmp_path: Path) -> None:
