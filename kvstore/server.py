@@ -106,6 +106,9 @@ is_compiled = all(
 )
 
 _MONOTONIC = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+#: What a refusal means, where its name alone would not tell.
+_ADVICE = {Verdict.VERSION: {"why": "the two run releases that do not go together; start the later one on both"}}
+
 #: The level from which on a member says of itself all that `Announce` holds.
 ANNOUNCED_SINCE = 2
 
@@ -374,7 +377,7 @@ class Server:
         self._wake()
 
     def refused(self, member: int, verdict: Verdict) -> None:
-        log.error("a peer refuses this member", peer=f"{member:x}", reason=verdict.value)
+        log.error("a peer refuses this member", peer=f"{member:x}", reason=verdict.value, **_ADVICE.get(verdict, {}))
         node, raft = self.node, self.node.raft
         members = raft.members or self.membership.members.keys()  # one that joins knows no configuration yet
         counts = verdicts.agreed(raft.member_id, members, self._transport.refusals)

@@ -19,6 +19,9 @@ from kvstore.membership import AnotherDisk, Member, Membership
 from kvstore.node import NodeOptions
 from kvstore.raft.types import (
     AppendRequest,
+    AppendResponse,
+    Change,
+    ChangeKind,
     Entry,
     EntryKind,
     HardState,
@@ -35,7 +38,7 @@ from kvstore.storage.segment import Staged
 from kvstore.store.events import Event
 from kvstore.store.operations import Set
 from kvstore.store.store import Store
-from kvstore.wire import Announce, Publish, SetLevel, pack_command, stamp, unpack_command
+from kvstore.wire import Announce, MembershipChange, Publish, SetLevel, pack_command, stamp, unpack_command
 from tests.node_bench import ME, SECOND, THIRD, Bench, entries_of
 from tests.sim.disk import SimCrash, SimFiles
 
@@ -149,6 +152,27 @@ def test_a_cluster_with_a_founder_of_the_release_before_stays_at_level_1() -> No
     bench.settle_disk()
     bench.acknowledge()
     assert (bench.node.machine.level, bench.node.machine.store.index) == (2, 1), "its index goes on"
+
+
+def test_the_removal_of_the_member_that_holds_the_level_back_releases_it() -> None:
+    bench = founders()
+    bench.wire.known = {SECOND: 2, THIRD: 1}
+    bench.tick(1)
+    bench.propose()
+    bench.settle_disk()
+    bench.acknowledge()
+    bench.node.propose_change(MembershipChange(0, (Change(ChangeKind.REMOVE, THIRD),), THIRD, "", ()), lambda _: None)
+    for _ in range(4):  # into the joint configuration and out of it
+        bench.flush()
+        bench.settle_disk()
+        bench.acknowledge()
+        bench.receive(AppendResponse(ME, THIRD, bench.node.raft.term, bench.node.raft.last_index, False, 0, 0))
+    assert THIRD not in bench.node.raft.configuration.members
+    bench.wire.sent.clear()
+    bench.tick(1)
+    bench.settle_disk()
+    bench.acknowledge()
+    assert bench.node.machine.level == 2
 
 
 def test_a_member_that_holds_the_level_back_does_not_raise_it() -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from tests.cluster import environment
 from tests.system.members import Cluster, Member, prepared, until
 from tests.upgrade.before import ROOT, command, is_in_history, unpacked
 
@@ -94,6 +95,17 @@ async def holding_back(member: Member) -> set[str]:
     return {one["name"] for one in document["members"] if one["holdsBack"]}
 
 
+async def levels_shown_by(member: Member) -> str:
+    """What `kvctl levels` prints."""
+    arguments = ("-m", "kvctl", "--no-sync", "--endpoints", member.client_url, "levels")
+    kvctl = await asyncio.create_subprocess_exec(
+        sys.executable, *arguments, stdout=asyncio.subprocess.PIPE, env=environment()
+    )
+    said, _ = await kvctl.communicate()
+    assert kvctl.returncode == 0
+    return said.decode()
+
+
 async def value_of(member: Member, name: str) -> int:
     async with (
         aiohttp.ClientSession() as session,
@@ -130,6 +142,7 @@ async def test_members_are_replaced_one_after_the_other_under_load(size: int, tm
             await until(_some(writers), "the first writes")
             await roll(cluster, cluster.members[:1], ROOT, writers)
             held_back = await holding_back(cluster.members[0])
+            assert "version=unknown highestLevel=1 holds the level back" in await levels_shown_by(cluster.members[0])
             await roll(cluster, cluster.members[:1], before, writers)  # until the level rises, there is a way back
             assert held_back == {member.name for member in cluster.members[1:]}
             assert not any(has_level(member, 2) for member in cluster.members)
