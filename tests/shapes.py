@@ -315,11 +315,13 @@ def rows(member: Member, sizes: Sequence[int], shapes: Sequence[str], is_guest: 
                     yield measure(member, f"{shape}: {what}{way}{asker}", odd, *credentials)
 
 
-def play(folder: Path, sizes: Sequence[int], shapes: Sequence[str], members: int = 1) -> Iterator[Row]:
-    """Without users, and with them."""
+def play(
+    folder: Path, sizes: Sequence[int], shapes: Sequence[str], members: int = 1, guests_share: int = 1
+) -> Iterator[Row]:
+    """Without users, and with them; of every `guests_share` shapes guests send one."""
     for is_guest in (False, True):
         with Cluster.of(members, folder / f"guest-{is_guest}") as cluster:
-            yield from rows(cluster.leader(), sizes, shapes, is_guest)
+            yield from rows(cluster.leader(), sizes, shapes[:: guests_share if is_guest else 1], is_guest)
 
 
 def main() -> int:

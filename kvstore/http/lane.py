@@ -22,7 +22,7 @@ from kvstore.http.load import Load
 from kvstore.http.reply import Answer, Manner, date_line, last_piece, status_line
 from kvstore.http.shortcut import Query, compose_event, compose_view, is_compiled, take
 from kvstore.http.v2.answers import SUCCESS_HEAD, answer_view
-from kvstore.http.v2.heavy import Heavy, is_heavy, is_heavy_event
+from kvstore.http.v2.heavy import LARGE_BYTES, Heavy, is_heavy
 from kvstore.http.v2.keys import answer_of, head_now, list_or_read
 from kvstore.http.v2.listings import Listings
 from kvstore.http.v2.long_listings import LongListing
@@ -45,6 +45,14 @@ QUERY_BYTES = 128  # of one that is worth remembering
 
 
 HandOver: TypeAlias = Callable[[asyncio.Transport, bytes, bool], None]
+
+
+def _has_large_value(event: Event) -> bool:
+    """Looked at here, where it is compiled: each write is answered by way of this."""
+    value, previous = event.node.value, event.previous
+    if value is not None and len(value) > LARGE_BYTES:
+        return True
+    return previous is not None and previous.value is not None and len(previous.value) > LARGE_BYTES
 
 
 class Lane:
@@ -107,7 +115,7 @@ class Lane:
     def answer(self, event: Event, asked: KeyRequest) -> Answer | Heavy | bytes:
         """Bytes are the whole answer, as on a connection that lives on."""
         backend = self.backend
-        if not asked.no_value_on_success and not is_heavy_event(event):
+        if not asked.no_value_on_success and not _has_large_value(event):
             answer = compose_event(
                 event, self._head, self._created_head, backend.raft_index, backend.raft_term, date_line()
             )
@@ -121,7 +129,8 @@ class Lane:
         store = backend.store
         if self.load.may_answer and not store.is_directory(asked.key):
             view = store.get(asked.key, asked.recursive, asked.sorted, backend.now())
-            if is_heavy(view.value):
+            value = view.value
+            if value is not None and len(value) > LARGE_BYTES and is_heavy(value):
                 return Heavy(partial(answer_view, view, head_now(backend, store.index)))
             answer = compose_view(view, self._head, store.index, backend.raft_index, backend.raft_term, date_line())
             return answer or answer_view(view, head_now(backend, store.index))
