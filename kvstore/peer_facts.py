@@ -13,8 +13,9 @@ from kvstore import logs
 from kvstore.hello import FACTS_SINCE, Facts, Hello
 from kvstore.replicated_clock import SECOND, ReplicatedClock
 
-#: From here on two wall clocks differ so much that it has a line.
-CLOCK_WARNED_SECONDS = 1.0
+#: From here on two wall clocks differ so much that it has a line. A hello that was under way for longer was given up by
+#: its sender, so that a delay alone is not taken for a difference.
+CLOCK_WARNED_SECONDS = 2.0
 
 log = logs.get("peer")
 
