@@ -89,8 +89,14 @@ class Scene:
 
     async def join(self, member: Machine) -> None:
         first = self.members[0]
-        added = await members_api(first, "POST /v2/members", member.peer_url)
-        assert added.status == 201, added.body
+
+        async def is_added() -> bool:
+            """Refused, with 500, as long as not every member is connected with the one that is asked."""
+            added = await members_api(first, "POST /v2/members", member.peer_url)
+            assert added.status in (201, 500), added.body
+            return added.status == 201
+
+        await until(is_added, f"{member.name} is added")
         if member not in self.cluster.members:
             self.cluster.members.append(member)
         self.cluster.introduce()
