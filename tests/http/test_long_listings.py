@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -31,7 +32,12 @@ def lines(request: pytest.FixtureRequest) -> tuple[str, ...]:
 
 @pytest.fixture
 def settings() -> Settings:
-    return Settings(Limits(long_answers=1, turn_seconds=0.3, write_seconds=0.5))
+    return Settings(Limits(long_answers=1))
+
+
+def limit(http: Http, **seconds: float) -> None:
+    """From now on; the machine may be busy, so nothing is hurried in a test that is not about it."""
+    http.load.long_answers._limits = replace(Limits(long_answers=1), **seconds)  # type: ignore[arg-type]
 
 
 def fill(backend: LocalBackend, count: int = MANY, value: bytes = b"v" * 200) -> bytes:
@@ -140,6 +146,7 @@ async def test_a_client_that_reads_too_slowly_is_dropped_and_the_next_one_served
 ) -> None:
     """However steadily it drips: the time counts in which the listing waits for it."""
     body = fill_sockets(backend)
+    limit(http, write_seconds=0.5)
     slow = await connect()
     slow.send(request(f"GET {SORTED}", *lines))
     got = b""
@@ -152,6 +159,7 @@ async def test_a_client_that_reads_too_slowly_is_dropped_and_the_next_one_served
                 resume(slow)
     assert len(got) < len(body)
     await until(lambda: is_idle(http, backend))
+    limit(http)
     assert (await (await connect()).ask(request(f"GET {SORTED}", *lines))).body == body
 
 
@@ -163,7 +171,9 @@ async def test_one_too_many_waits_and_not_for_ever(
     pause(first)
     first.send(request(f"GET {SORTED}", *lines))
     await until(lambda: http.load.unread_bytes > 0)
+    limit(http, turn_seconds=0.05)
     refused = await second.ask(request(f"GET {SORTED}", *lines))
+    limit(http)
     assert (refused.status, refused.header("Retry-After")) == (503, "1")
     assert b'"cause":"too many long listings"' in refused.body
     second.send(request(f"GET {SORTED}", *lines))

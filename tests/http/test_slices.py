@@ -112,7 +112,7 @@ async def test_a_busy_member_has_a_rest_after_each_slice(said: list[str], monkey
 
 
 async def test_one_whose_client_does_not_read_is_passed_over(said: list[str]) -> None:
-    slices = Slices(Limits(write_seconds=0.05), asyncio.get_running_loop())
+    slices = Slices(Limits(), asyncio.get_running_loop())
     slow, gone, quick = Answer("slow", said), Answer("gone", said), Answer("quick", said)
     slow.is_stalled = gone.is_stalled = True
     for answer in (slow, gone, quick):
