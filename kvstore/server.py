@@ -147,7 +147,7 @@ class Server:
         self._peer_facts = PeerFacts(self._clock, settings.heartbeat_interval_ms, settings.election_timeout_ms)
         self._lanes = ThreadLanes(self._flush, self._broken)
         self._hurry = threading.Event()  # set: nobody is left to make a snapshot in small bites for
-        self._transport = PeerTransport(identity, self, self._tls.peer, self._facts)
+        self._transport = PeerTransport(identity, self, self._tls.peer, self._facts, settings.own_peer_urls)
         tick_ms = settings.heartbeat_interval_ms / TICKS_PER_HEARTBEAT
         self._tick_seconds = tick_ms / 1000
         election_ticks = round(settings.election_timeout_ms / tick_ms)

@@ -109,6 +109,8 @@ class TlsSettings:
         return self.client_cert_auth or self.trusted_ca_file is not None
 
 
+#: Hosts that listen on all addresses.
+_EVERYWHERE = frozenset(("0.0.0.0", "::"))  # nosec B104  # recognised, and not bound here
 DEFAULT_CLIENT_URL = Url("http", "localhost", 2379)
 DEFAULT_PEER_URL = Url("http", "localhost", 2380)
 
@@ -275,6 +277,13 @@ class Settings:
                     yield f"{url} is served without TLS, so nobody there shows a certificate"
                 elif url.scheme == "http" and tls.has_certificate:
                     yield f"{url} is served without TLS, although there is a certificate"
+
+    @property
+    def own_peer_urls(self) -> tuple[str, ...]:
+        """Where the flags say that other members reach this one; for where the membership says nothing of it."""
+        listening = [url for url in self.listen_peer_urls if url.port and url.host not in _EVERYWHERE]
+        advertised = [url for url in self.initial_advertise_peer_urls if url != DEFAULT_PEER_URL]
+        return tuple(dict.fromkeys(map(str, [*advertised, *listening])))
 
     def check_first_start(self) -> None:
         """What holds of `--initial-cluster` where it counts, at a member's first start. Raises SettingsError.

@@ -468,12 +468,15 @@ class PeerTransport:
         receiver: Receiver,
         tls: Credentials | None = None,
         facts: Callable[[], Facts] = Facts,
+        urls: tuple[str, ...] = (),
     ) -> None:
+        """`urls` are our own until the membership says so, and once it does not list us any more: a member that was
+        removed is still asked for its vote, and for what it knows, by one that is behind."""
         self._tls = tls
         self._facts = facts
         self._cluster, self._member, self._incarnation = identity
         self._receiver = receiver
-        self._urls: tuple[str, ...] = ()  # our own
+        self._urls = urls  # our own
         self.lowest_version = LOWEST_VERSION  # whoever speaks a lower one is refused
         self._packers = {version: MessagePacker() for version in range(LOWEST_VERSION, PEER_VERSION + 1)}
         self.traffic = Traffic()

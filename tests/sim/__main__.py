@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from functools import partial
 
-from kvstore.raft.config import PlantedBug
+from tests.sim.planted import ALL
 from tests.sim.run import Report, run
 from tests.sim.workers import WorkerDied, quiet, run_many
 
@@ -55,7 +55,7 @@ def main() -> int:
     parser.add_argument("--trace", action="store_true", help="print every event of it")
     parser.add_argument("--seeds", type=int, default=1000, help="how many seeds to run")
     parser.add_argument("--first", type=int, default=0, help="the first of them")
-    parser.add_argument("--planted", choices=list(PlantedBug), action="append", default=[], help="a bug to be found")
+    parser.add_argument("--planted", choices=list(ALL), action="append", default=[], help="a bug to be found")
     arguments = parser.parse_args()
     planted = frozenset(arguments.planted)
     if arguments.seed is None:

@@ -11,10 +11,12 @@ from hashlib import sha1
 from typing import NamedTuple
 
 from kvstore.bootstrap import GENESIS_INDEX, GENESIS_TERM, Opened
+from kvstore.levels import HIGHEST_LEVEL, level_of_entry
 from kvstore.node import Node
 from kvstore.raft.core import Raft
 from kvstore.raft.types import AppendResponse, Entry, EntryKind, Role, VoteRequest, VoteResponse
 from kvstore.wire import PeerMessage, time_of, unpack_command
+from tests.sim.pace import Pace, WatchedClock
 from tests.sim.trace import Trace, Violation
 
 EVERYTHING = 1 << 40
@@ -28,6 +30,7 @@ MONOTONE = "terms and commits never go back"
 ONE_VOTE = "one vote a term"
 DURABLE = "what was acknowledged survives a crash"
 ONCE = "a command is applied once"
+LEVEL = "no member is given what it does not know"
 TIME = "replicated time never goes back"
 
 
@@ -49,6 +52,8 @@ class View:
 
     def __init__(self, opened: Opened) -> None:
         self.glance: tuple[int, ...] = ()
+        self.level = HIGHEST_LEVEL  # what it knows is of this level at most
+        self.clock: WatchedClock | None = None
         self.term = opened.hard_state.term
         self.role = Role.FOLLOWER
         self.commit = self.applied = 0
@@ -66,8 +71,11 @@ class Promises:
 
 
 class Checker:
-    def __init__(self, trace: Trace, others: Callable[[], Iterable[Raft]]) -> None:
-        """`others` gives the cores that live."""
+    def __init__(
+        self, trace: Trace, others: Callable[[], Iterable[Raft]], true_time: Callable[[], int] = lambda: 0
+    ) -> None:
+        """`others` gives the cores that live, `true_time` nanoseconds."""
+        self._pace = Pace(true_time)
         self.committed: dict[int, Committed] = {GENESIS_INDEX: Committed(GENESIS_TERM, GENESIS_TERM)}
         self.last_committed = GENESIS_INDEX
         self.written: dict[bytes, int] = {}  # unique value -> index of the committed entry that writes it
@@ -129,6 +137,10 @@ class Checker:
             self._trace.saw("lost promises")
         return View(opened)
 
+    def forgives(self, member: int) -> None:
+        """Its disk is lost: it keeps no promise any more, so nobody must count on it."""
+        self._promises.pop(member, None)
+
     def observe(self, view: View, node: Node) -> None:
         """After every step of `node`."""
         raft = node.raft
@@ -166,6 +178,8 @@ class Checker:
         for entry in log.slice(first + 1, log.last_index, EVERYTHING):
             self._register(raft, entry, log.term_at(entry.index - 1))
             view.terms[entry.index] = entry.term
+            if view.level < HIGHEST_LEVEL and level_of_entry(entry) > view.level:
+                raise Violation(LEVEL, f"member {raft.member_id:x}, of level {view.level}, holds {entry}")
         view.last_index = log.last_index
 
     def _superseded(self, raft: Raft, index: int) -> None:
@@ -180,6 +194,7 @@ class Checker:
         seen = Seen(previous_term, entry.kind, entry.payload)
         known = self._entries.setdefault((entry.index, entry.term), seen)
         if known is seen:
+            self._pace.appended(entry.index, entry.term)
             if entry.kind == EntryKind.COMMAND and entry.payload:
                 place = (entry.index, entry.term)
                 if self._proposed.setdefault(unpack_command(entry.payload).request, place) != place:
@@ -219,6 +234,8 @@ class Checker:
         seen = self._entries[index, term]
         if seen.kind == EntryKind.COMMAND and seen.payload:
             self._command(index, seen.payload)
+            leader = self._leaders.get(term)
+            self._pace.committed(index, term, time_of(seen.payload), leader[1] if leader else None)
         elif seen.payload:
             self._trace.saw("configuration changes")
         for other in self._others():

@@ -15,6 +15,7 @@ from kvstore.store.events import Event
 from kvstore.store.operations import CompareAndSwap, Create, CreateInOrder, Delete, Set
 from tests.sim.history import Call, History
 from tests.sim.linearizability import Answer
+from tests.sim.plan import Plan
 from tests.sim.scheduler import Scheduler
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Client:
         random: Random,
         scheduler: Scheduler,
         history: History,
-        think: int,
+        plan: Plan,
         somebody: Callable[[], Life | None],
     ) -> None:
         self.stopped = False
@@ -42,7 +43,8 @@ class Client:
         self._random = random
         self._scheduler = scheduler
         self._history = history
-        self._think = think
+        self._think = plan.think
+        self._values = plan.values
         self._somebody = somebody
         self._written = 0
         self._last: dict[bytes, bytes] = {}  # what it believes to stand there
@@ -101,7 +103,7 @@ class Client:
         random = self._random
         key = random.choice(KEYS)
         self._written += 1
-        value = b"%d.%d" % (self._number, self._written) + b"." * random.choice((0, 20, 150, 1200, 1200))
+        value = b"%d.%d" % (self._number, self._written) + b"." * random.choice(self._values)
         match random.choice(("set", "set", "create", "cas", "cas", "delete", "queue", "fleeting")):
             case "set":
                 return Set(key, value, False, None, False)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from random import Random
 
 from kvstore.hello import Verdict
+from kvstore.joining import Told
+from kvstore.levels import HIGHEST_LEVEL
 from kvstore.membership import Member, Membership, cluster_id
 from kvstore.proposals import Outcome
 from kvstore.raft.core import Raft
@@ -16,8 +18,11 @@ from tests.sim.flags import TOKEN, FirstDay, initial, peer_url
 from tests.sim.history import History
 from tests.sim.life import Life
 from tests.sim.machine import Machine
+from tests.sim.memory import check_memory
 from tests.sim.network import Network
+from tests.sim.operator import Operator
 from tests.sim.plan import Plan
+from tests.sim.probe import ANSWERS, Probe
 from tests.sim.scheduler import MILLISECOND, SECOND, Scheduler
 from tests.sim.trace import Trace, Violation
 from tests.sim.wires import Wires
@@ -36,7 +41,7 @@ class Cluster:
         self.scheduler = Scheduler()
         self.network = Network(self.scheduler, Random(f"network {seed}"), plan.weather)
         self.wires = Wires(self.scheduler, self.network)
-        self.checker = Checker(trace, self._cores)
+        self.checker = Checker(trace, self._cores, lambda: self.scheduler.now * 1000)
         self.history = History(trace)
         peers = {name: (peer_url(host),) for host, name in enumerate("abcde"[: plan.size], 1)}
         founders = Membership.initial(peers, TOKEN).members
@@ -46,10 +51,11 @@ class Cluster:
             member.id: Machine(self, member.id, member.name, FirstDay(first, member.peer_urls[0], "new"))
             for member in founders.values()
         }
+        self.operator = Operator(self)
         self.watcher: Callable[[Life], None] | None = None  # called after each step of each member
         self.random = Random(f"cluster {seed}")
         self.clients = [
-            Client(number, Random(f"client {seed} {number}"), self.scheduler, self.history, plan.think, self._somebody)
+            Client(number, Random(f"client {seed} {number}"), self.scheduler, self.history, plan, self._somebody)
             for number in range(plan.clients)
         ]
         for machine in self.machines.values():
@@ -94,14 +100,20 @@ class Cluster:
         """A process ended by itself; somebody starts it again."""
         machine.start_after(self.random.randrange(self.plan.longest_outage))
 
-    def ask(self, machine: Machine, url: str) -> tuple[int, list[Member]]:
+    def ask(self, machine: Machine, url: str) -> Told:
         """What the member that listens there answers one that joins. OSError if none does."""
         life = self.wires.listens(url)
         if not isinstance(life, Life) or not self.network.is_open((machine.id, life.number)):
             raise ConnectionRefusedError
         if life.busy_until > self.scheduler.now:
             raise TimeoutError
-        return life.opened.identity.cluster_id, sorted(life.node.machine.membership.members.values())
+        membership = life.node.machine.membership
+        return Told(
+            life.opened.identity.cluster_id,
+            sorted(membership.members.values()),
+            life.node.raft.applied,
+            frozenset(membership.removed),
+        )
 
     def align(self, machine: Machine) -> bool:
         """Start the process of `machine` where the cluster has it; whether it was elsewhere."""
@@ -118,6 +130,9 @@ class Cluster:
 
     def was_refused(self, machine: Machine, verdict: Verdict) -> None:
         """The server stops for good: an operator reads why."""
+        if machine.emptied:
+            machine.retire()
+            return
         if verdict is not Verdict.REMOVED or not any(
             machine.id in life.node.machine.membership.removed for life in self.lives()
         ):
@@ -133,14 +148,27 @@ class Cluster:
             client.stopped = True
         for machine in self.machines.values():
             machine.slowness = 1
-            machine.retired = False  # for those that were removed when nobody could hear of it
+            if machine.level < HIGHEST_LEVEL:
+                machine.upgrade()
+                machine.kill()
+            if not (machine.emptied or machine.rotten):
+                machine.retired = False  # for those that were removed when nobody could hear of it
             machine.files.heal()
             if machine.life is None:
                 machine.start_after(self.random.randrange(SECOND))
         self._run_until(self._is_quiet, "no leader, or not everybody holds the same log")
         self._write_everywhere()
         self._run_until(self._is_quiet, "not everybody holds the same log after the last writes")
+        probe = Probe(self)
+        self._check_level()
+        probe.run()
+        probe.check_snapshots()
+        for call in self.history.calls:  # they were asked before the probe, whose keys live longer than a request waits
+            if call.answer is None:
+                raise Violation(ANSWERS, f"{call} is not answered")
+        self._run_until(self._is_quiet, "not everybody holds the same log after the clocks were changed")
         self._compare()
+        check_memory(life.node for life in self.lives())
         for machine in self.machines.values():
             machine.check_folder()
 
@@ -155,7 +183,7 @@ class Cluster:
         """One leader, whose log everybody holds and has applied."""
         is_moving = sum(self.align(machine) for machine in self.machines.values()) > 0
         leader = self.leader()
-        if leader is None or is_moving:
+        if leader is None or is_moving or self.operator.is_busy:
             return False
         raft = leader.node.raft
         if raft.applied != raft.last_index or raft.configuration.is_joint or raft.applied < raft.term_start:
@@ -182,6 +210,24 @@ class Cluster:
             wanted += 1
         self._run_until(lambda: len(told) == wanted, "the last writes are not answered")
         self._run_until(lambda: all(call.answer for call in self.history.calls[-3:]), "the last reads are not answered")
+
+    def _check_level(self) -> None:
+        """All members take part in the highest level, so the cluster is there."""
+        leader = self.leader()
+        assert leader is not None
+
+        def is_raised() -> bool:
+            return self._is_quiet() and all(life.node.machine.level == HIGHEST_LEVEL for life in self._members())
+
+        self._run_until(is_raised, f"the level stays at {leader.node.machine.level}")
+
+    def _members(self) -> Iterator[Life]:
+        leader = self.leader()
+        if leader is not None:
+            for member in sorted(leader.node.raft.configuration.members):
+                life = self.machines[member].life
+                if life is not None:
+                    yield life
 
     def _compare(self) -> None:
         leader = self.leader()

@@ -24,6 +24,10 @@ class SimCrash(Exception):
     """The machine lost power in the middle of an operation. Call `SimFiles.crash`."""
 
 
+class SimKill(SimCrash):
+    """The process was killed in the middle of an operation, and the machine lives on. Call `SimFiles.stop`."""
+
+
 class _Inode:
     """A file's contents: what is durable, what readers see, and the writes between the two."""
 
@@ -140,11 +144,13 @@ class SimFiles:
         self.life = 0  # counts deaths, so that handles of an earlier life are noticed
         self.locks: dict[str, str] = {}
         self.steps = 0  # operations that changed something so far
+        self.believes_names = False  # planted: no folder is synced that was there already
         self.room: int | None = None  # bytes that are left; None: no limit
         self._durable: dict[str, _Name] = {"": None}
         self._view: dict[str, _Name] = {"": None}
         self._pending: list[tuple[str, _Changes]] = []  # folder, its changes as one
         self._crash_in = 0
+        self._kills = False  # the process alone, and not the power
         self._crashed = False
         self._faults: list[tuple[str, str, int]] = []
 
@@ -157,6 +163,19 @@ class SimFiles:
     def crash_in(self, steps: int) -> None:
         """The power goes at the `steps`-th changing operation from now on raises SimCrash (1: the next, 0: none)."""
         self._crash_in = steps
+        self._kills = False
+
+    def kill_in(self, steps: int) -> None:
+        """The process is killed at the `steps`-th changing operation from now on: raises SimKill (1: the next)."""
+        self._crash_in = steps
+        self._kills = True
+
+    def rot(self, path: str) -> bool:
+        """One bit of a file changes, durably. False if the file is empty."""
+        octets = self.content(path)
+        if octets:
+            octets[self.random.randrange(len(octets))] ^= 1 << self.random.randrange(8)
+        return bool(octets)
 
     def crash(self) -> None:
         """The power goes now, and comes back."""
@@ -178,6 +197,7 @@ class SimFiles:
     def stop(self) -> None:
         """The process dies, the machine does not: nothing is lost but handles and locks."""
         self.life += 1
+        self.believes_names = False
         self.locks.clear()
         self._faults.clear()
         self._crash_in = 0
@@ -187,6 +207,7 @@ class SimFiles:
         """Whatever was to fail does not."""
         self._faults.clear()
         self._crash_in = 0
+        self.room = None
 
     def content(self, path: str) -> bytearray:
         """A file's bytes, to be looked at or damaged in place, durably."""
@@ -262,6 +283,8 @@ class SimFiles:
 
     def sync_folder(self, folder: str) -> None:
         folder = self._norm(folder)
+        if self.believes_names:
+            return
         self.enter("sync_folder", folder)
         for where, changes in self._pending:
             if where == folder:
@@ -299,6 +322,8 @@ class SimFiles:
                 if change is not None and self.random.random() < 0.5:
                     change()
                 self._crashed = True
+                if self._kills:
+                    raise SimKill(f"killed at {operation} {path}")
                 raise SimCrash(f"the power went at {operation} {path}")
 
     def take_room(self, path: str, grown: int) -> None:

@@ -38,6 +38,10 @@ class Faults:
         self._ports = PORT
         if cluster.plan.changes:
             self._pause_changes()
+        if cluster.plan.mixed:
+            self._scheduler.after(self._random.randrange(cluster.plan.duration), self._upgrade)
+        if cluster.plan.lost_disks:
+            self._pause_losses()
         if cluster.plan.moves:
             self._pause_moves()
         if "leader_hunt" in cluster.plan.faults:
@@ -94,6 +98,12 @@ class Faults:
             life.machine.kill()
             self._start_again(life.machine)
 
+    def kill_in_mid_operation(self) -> None:
+        """What was written is in the page cache, and names that were not synced are there, until the power goes."""
+        life = self._victim()
+        if life is not None:
+            life.machine.files.kill_in(self._random.choice((1, 3, 30)))
+
     def stop(self) -> None:
         """In good order, as far as a signal lets it: leadership is handed over first."""
         life = self._victim()
@@ -149,6 +159,11 @@ class Faults:
         if life is not None:
             life.machine.files.fail(self._random.choice(_FAILING))
 
+    def full_disk(self) -> None:
+        machine = self._random.choice(list(self._cluster.machines.values()))
+        machine.files.room = self._random.choice((0, 100, 5_000))
+        self._later(lambda: setattr(machine.files, "room", None))
+
     def slow_disk(self) -> None:
         machine = self._random.choice(list(self._cluster.machines.values()))
         machine.slowness = self._random.choice((5, 20))
@@ -159,6 +174,12 @@ class Faults:
         life = self._victim()
         if life is not None:
             life.busy_until = self._scheduler.now + self._random.randrange(500 * MILLISECOND)
+
+    def clock_leap(self) -> None:
+        """By hours, as where a machine was suspended or its battery is empty; now and then set right again."""
+        machine = self._random.choice(list(self._cluster.machines.values()))
+        leap = self._random.choice((-24, -1, 1, 24)) * 3600 * 10**9
+        machine.clock_ns = self._random.choice((leap, machine.clock_ns + leap, 0))
 
     def clock_step(self) -> None:
         machine = self._random.choice(list(self._cluster.machines.values()))
@@ -308,6 +329,41 @@ class Faults:
             if self._random.random() < 0.5:
                 self._scheduler.after(self._random.randrange(SECOND), lambda: self._follow_move(machine))
 
+    def _upgrade(self) -> None:
+        """One member after the other, not all of them before the faults are over."""
+        if self.over:
+            return
+        machine = self._random.choice(list(self._cluster.machines.values()))
+        machine.upgrade()
+        if machine.life is not None:
+            machine.kill()
+            self._start_again(machine)
+        self._scheduler.after(self._random.randrange(2 * SECOND), self._upgrade)
+
+    def _pause_losses(self) -> None:
+        self._scheduler.after(self._random.randrange(200 * MILLISECOND, 2 * SECOND), self._lose)
+
+    def _lose(self) -> None:
+        """A disk is lost, and its member is replaced; perhaps it is first started again under its old id, which must
+        do no harm. Or a bit of a snapshot changes."""
+        if self.over:
+            return
+        self._pause_losses()
+        life = self._victim()
+        if life is None or not self._cluster.operator.may_lose_a_disk():
+            return
+        machine = life.machine
+        if self._random.random() < 0.4:
+            if machine.rot():
+                self._cluster.trace.saw("snapshots rotten")
+            return
+        self._tell(f"{machine.name} loses its disk")
+        self._cluster.trace.saw("disks lost")
+        machine.lose_disk()
+        if self._random.random() < 0.6:
+            machine.start_after(self._random.randrange(200 * MILLISECOND))
+        self._cluster.operator.replace(machine)
+
     def _newcomer(self, life: Life, number: int) -> Machine:
         """A machine for a member that is to be added; it is told to ask some of those that there are."""
         members = life.node.machine.membership.members.values()
@@ -319,6 +375,7 @@ class Faults:
         if known and self._random.random() < 0.5:
             known = [self._random.choice(known)]
         machine = Machine(self._cluster, member.id, name, FirstDay(initial([*known, member]), url, "existing"))
+        machine.upgrade()
         self._cluster.machines[member.id] = machine
         return machine
 

@@ -43,29 +43,37 @@ def moved(first: FirstDay, name: str, url: str) -> FirstDay:
     return first._replace(cluster=tuple(cluster), url=url)
 
 
-def first_settings(name: str, first: FirstDay, plan: Plan) -> Settings:
-    return _settings(name, plan, first.url, first.cluster, (_url(first.url),), first.state)
+def joining(first: FirstDay, name: str, today: Iterable[Member]) -> FirstDay:
+    """The flags for member `name`, which could not join so far, with the members that there are now."""
+    ours = [one for one in first.cluster if one.name == name]
+    others = [one for one in initial(today) if one.name != name and not set(one.peer_urls) & set(ours[0].peer_urls)]
+    return first._replace(cluster=tuple(sorted([*others, *ours])))
+
+
+def first_settings(name: str, first: FirstDay, level: int, plan: Plan) -> Settings:
+    return _settings(name, plan, level, first.url, first.cluster, (_url(first.url),), first.state)
 
 
 def later_settings(
-    random: Random, name: str, url: str, first: FirstDay, today: Iterable[Member], plan: Plan
+    random: Random, name: str, url: str, first: FirstDay, today: Iterable[Member], level: int, plan: Plan
 ) -> Settings:
     """Of a member that has run before and listens on `url`; `today` are the members as somebody knows them."""
     match random.choice(("first", "today", "none")):
         case "first":
-            return _settings(name, plan, url, first.cluster, (_url(first.url),), first.state)
+            return _settings(name, plan, level, url, first.cluster, (_url(first.url),), first.state)
         case "today":
             ours = (_url(url),)
             others = [one for one in initial(today) if one.name != name and not set(one.peer_urls) & set(ours)]
             cluster = tuple(sorted([*others, InitialMember(name, ours)]))
-            return _settings(name, plan, url, cluster, ours, random.choice(("new", "existing")))
+            return _settings(name, plan, level, url, cluster, ours, random.choice(("new", "existing")))
         case _:
-            return _settings(name, plan, url)
+            return _settings(name, plan, level, url)
 
 
 def _settings(
     name: str,
     plan: Plan,
+    level: int,
     url: str,
     cluster: tuple[InitialMember, ...] = (),
     advertised: tuple[Url, ...] = (DEFAULT_PEER_URL,),
@@ -81,6 +89,7 @@ def _settings(
         event_history=plan.options.event_history,
         max_wals=plan.max_wals,
         max_snapshots=plan.max_snapshots,
+        max_level=level,
         snapshot_count=plan.options.snapshot_count,
     )
 

@@ -11,28 +11,33 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
+from kvstore import verdicts
 from kvstore.bootstrap import Opened
 from kvstore.disk import NodeDisk
 from kvstore.hello import Facts, Hello, Verdict
-from kvstore.levels import HIGHEST_LEVEL
 from kvstore.membership import Membership
 from kvstore.node import Node
+from kvstore.peer_facts import PeerFacts
 from kvstore.proposals import Unavailable
-from kvstore.raft.types import Configuration, TimeoutNow
-from kvstore.replicated_clock import ReplicatedClock
+from kvstore.raft.types import AppendRequest, Configuration, EntryKind, TimeoutNow
 from kvstore.settings import Settings
 from kvstore.transport import Acceptor, PeerTransport
-from kvstore.wire import PeerMessage, Publish, SnapshotAck
+from kvstore.version import VERSION
+from kvstore.wire import Announce, PeerMessage, Publish, SnapshotAck, time_of
 from tests.sim.disk import SimCrash
 from tests.sim.lanes import SimLanes
 from tests.sim.loop import SimLoop
+from tests.sim.memory import leaking
+from tests.sim.pace import WatchedClock
 from tests.sim.plan import TICK
+from tests.sim.planted import PlantedFault
 
 if TYPE_CHECKING:
     from tests.sim.machine import Machine
 
 CATCH_UP_TICKS = 3  # after a pause, as the server does it
 PUBLISH_TICKS = 10
+ANNOUNCED_SINCE = 2  # the level of `Announce`
 
 
 class Life:
@@ -55,30 +60,31 @@ class Life:
         self._tick = TICK + machine.random.randint(-TICK // 12, TICK // 12)
         random = Random(f"life {cluster.seed} {machine.id} {machine.lives}")
         self.view = cluster.checker.begins(machine.id, opened)
+        self.view.level = settings.max_level
+        self.view.clock = WatchedClock(machine.clock, self._monotonic)
         self.loop = SimLoop(cluster.scheduler, self, partial(cluster.wires.dial, self))
         self.lanes = SimLanes(cluster.scheduler, machine.random, machine.sync_time, self.enter, self._broken)
-        self.transport = PeerTransport(opened.identity, self, None, self._facts)
+        self._peer_facts = PeerFacts(self.view.clock, settings.heartbeat_interval_ms, settings.election_timeout_ms)
+        self.transport = PeerTransport(opened.identity, self, None, self._facts, settings.own_peer_urls)
+        disk = NodeDisk(opened.wal, opened.snapshots, self.lanes, settings.event_history, *machine.keeps)
         self.node = Node(
-            opened.raft(plan.config, random),
+            opened.raft(machine.config, random),
             opened.machine,
-            NodeDisk(
-                opened.wal,
-                opened.snapshots,
-                self.lanes,
-                settings.event_history,
-                settings.max_wals,
-                settings.max_snapshots,
-            ),
+            leaking(disk) if PlantedFault.INSTALL_LEAKS in plan.planted else disk,
             self,
-            ReplicatedClock(machine.clock, machine.monotonic),
+            self.view.clock,
             random,
-            plan.options,
+            machine.options._replace(highest_level=settings.max_level),
             opened.snapshot,
         )
         machine.tell(f"starts in term {self.node.raft.term} on {self.url}")
         cluster.wires.listen(self, self.url)
         self.enter(self.node.start)
         self._scheduler.after(machine.random.randrange(self._tick), self._ticks)
+
+    def _monotonic(self) -> int:
+        by_wall = PlantedFault.TIME_FOLLOWS_WALL in self._cluster.plan.planted
+        return self.machine.clock() if by_wall else self.machine.monotonic()
 
     # --- events -----------------------------------------------------------------------------------------------------
 
@@ -88,6 +94,9 @@ class Life:
 
     def _enter(self, call: Callable[[], None]) -> None:
         call()
+        if PlantedFault.DEAF_AFTER_MOVE in self._cluster.plan.planted:
+            for link in self.transport._links.values():
+                link.said = ()
         self._cluster.stepped(self)
         if not self._flushing:
             self._flushing = True
@@ -120,13 +129,25 @@ class Life:
         self._lost.append(lost)
         self.enter(request)
 
+    def _announced(self) -> Publish | Announce:
+        name, urls = self.machine.name, tuple(map(str, self.settings.advertise_client_urls))
+        if self.node.machine.level < ANNOUNCED_SINCE:
+            return Publish(self.machine.id, name, urls)
+        incarnation = self.opened.identity.incarnation
+        return Announce(self.machine.id, name, urls, incarnation, VERSION, self.settings.max_level)
+
+    def _is_announced(self, wanted: Publish | Announce) -> bool:
+        known = self.node.machine.membership.members[self.machine.id]
+        if isinstance(wanted, Publish):
+            return (known.name, known.client_urls) == (wanted.name, wanted.client_urls)
+        return tuple(known)[1:2] + tuple(known)[3:] == tuple(wanted)[1:]
+
     def _publish(self) -> None:
-        """Tells the cluster this member's name, as the server does it, until the cluster knows."""
-        known = self.node.machine.membership.members.get(self.machine.id)
-        wanted = Publish(self.machine.id, self.machine.name, tuple(map(str, self.settings.advertise_client_urls)))
-        if self._publishing or known is None or not self.node.has_leader:
+        """Tells the cluster what it should know of this member, as the server does it, until the cluster knows."""
+        if self._publishing or self.machine.id not in self.node.machine.membership.members or not self.node.has_leader:
             return
-        if (known.name, known.client_urls) == (wanted.name, wanted.client_urls):
+        wanted = self._announced()
+        if self._is_announced(wanted):
             return
         self._publishing = True
 
@@ -176,33 +197,32 @@ class Life:
         return Acceptor(self.transport, _no_http)
 
     def _facts(self) -> Facts:
-        settings = self.settings
-        return Facts(
-            self.machine.clock(),
-            settings.heartbeat_interval_ms,
-            settings.election_timeout_ms,
-            HIGHEST_LEVEL,
-            "simulated",
-        )
+        return self._peer_facts.ours(self.settings.max_level, VERSION)
 
     def examine(self, hello: Hello, done: Callable[[Verdict], None]) -> None:
         """As the server does it."""
         sender, incarnation = hello.sender, hello.incarnation
-        if sender in self.node.machine.membership.removed and sender not in self.node.raft.members:
+        membership = self.node.machine.membership
+
+        def welcome(is_same: bool) -> None:
+            if is_same:
+                self._peer_facts.met(hello, membership.members)
+            done(Verdict.WELCOME if is_same else Verdict.DISK)
+
+        if sender in membership.removed and sender not in self.node.raft.members:
             done(Verdict.REMOVED)
             return
         folder = self.opened.folder
-        known = folder.pins.get(sender)
-        if known is not None:
-            done(Verdict.WELCOME if known == incarnation else Verdict.DISK)
+        member = membership.members.get(sender)
+        known = (member.incarnation if member is not None else b"") or folder.pins.get(sender)
+        if PlantedFault.EMPTY_DISK_WELCOMED in self._cluster.plan.planted:
+            welcome(True)
+        elif known is not None:
+            welcome(known == incarnation)
         elif self._is_stranger(sender):
-            done(Verdict.WELCOME)
+            welcome(True)
         else:
-
-            def met(is_same: bool) -> None:
-                done(Verdict.WELCOME if is_same else Verdict.DISK)
-
-            self.lanes.log(partial(folder.pin, sender, incarnation), met)
+            self.lanes.log(partial(folder.pin, sender, incarnation), welcome)
 
     def _is_stranger(self, member: int) -> bool:
         return member not in self.node.machine.membership.members and member not in self.node.raft.members
@@ -210,6 +230,8 @@ class Life:
     def received(self, message: PeerMessage) -> None:
         if self._cluster.trace.is_on:
             self.machine.tell(f"hears {message}")
+        if PlantedFault.REFUSED_APPEND_MOVES_TIME in self._cluster.plan.planted and isinstance(message, AppendRequest):
+            self._believe_stamps(message)
         self._enter(lambda: self.node.receive(message))
 
     def connection_made(self, member: int) -> None:
@@ -218,14 +240,23 @@ class Life:
     def connected(self, member: int) -> None:
         self._enter(lambda: self.node.connected(member))
 
+    def _believe_stamps(self, message: AppendRequest) -> None:
+        assert self.view.clock is not None
+        for entry in message.entries:
+            if entry.kind == EntryKind.COMMAND and entry.payload:
+                self.view.clock.passed(time_of(entry.payload))
+
     def connection_lost(self, member: int) -> None:
         self._enter(lambda: self.node.connection_lost(member))
 
     def refused(self, member: int, verdict: Verdict) -> None:
         self.machine.tell(f"is refused by {member:x}: {verdict.value}")
         self._cluster.trace.saw(f"refused: {verdict.value}")
-        if verdict in (Verdict.REMOVED, Verdict.DISK):
-            self._cluster.was_refused(self.machine, verdict)
+        raft = self.node.raft
+        members = raft.members or self.node.machine.membership.members.keys()
+        counts = verdicts.agreed(raft.member_id, members, self.transport.refusals)
+        if counts is not None:
+            self._cluster.was_refused(self.machine, counts)
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
@@ -239,7 +270,7 @@ class Life:
 
     def _broken(self, problem: Exception) -> None:
         if isinstance(problem, SimCrash):
-            self.machine.power_cut()
+            self.machine.died(problem)
         else:
             self.machine.tell(f"stops: {problem}")
             self._cluster.trace.saw("disk failures")

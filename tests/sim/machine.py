@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
 from kvstore import bootstrap
 from kvstore.bootstrap import Opened, StartError
+from kvstore.levels import FIRST_LEVEL, HIGHEST_LEVEL
+from kvstore.membership import Membership, cluster_id
+from kvstore.node import NodeOptions
+from kvstore.raft.config import Config
 from kvstore.settings import Settings
 from kvstore.storage.check import check
-from kvstore.storage.errors import DiskFailed, Refused, StorageError
-from kvstore.storage.folder import DataFolder, default_wal_folder
+from kvstore.storage.errors import DiskFailed, Refused, SnapshotFailed, StorageError
+from kvstore.storage.folder import DataFolder, default_wal_folder, snapshot_folder
 from kvstore.storage.replay import segment_names
 from kvstore.storage.scan import Ending, Scan, ending, scan
-from tests.sim.disk import SimCrash, SimFiles
-from tests.sim.flags import FirstDay, first_settings, host_of, later_settings, moved
+from tests.sim.disk import SimCrash, SimFiles, SimKill
+from tests.sim.flags import TOKEN, FirstDay, first_settings, host_of, joining, later_settings, moved
 from tests.sim.life import Life
+from tests.sim.plan import Plan
+from tests.sim.planted import PlantedFault
 from tests.sim.scheduler import MILLISECOND
 from tests.sim.trace import Violation
 
@@ -24,6 +31,7 @@ if TYPE_CHECKING:
     from tests.sim.cluster import Cluster
 
 HOME = "/home"
+SNAPSHOTS = snapshot_folder(HOME)
 EPOCH_NS = 1_700_000_000 * 10**9
 STARTS = "a folder that a crash left can be opened"
 
@@ -44,8 +52,13 @@ class Machine:
         self.retired = False
         self.lives = 0
         self.owes = False  # its log lost what it had promised, and it may not hold that again yet
+        #: The highest level that it takes part in; less than it could until an operator lets it.
+        self.level = self.random.choice((FIRST_LEVEL, HIGHEST_LEVEL)) if cluster.plan.mixed else HIGHEST_LEVEL
         self.slowness = 1  # of the disk
+        self.config, self.options, self.keeps = _own_flags(cluster.plan, self.random)
         self.clock_ns = self.random.randint(-2, 2) * 10**8 if cluster.plan.size > 1 else 0
+        self.emptied = False  # its disk was lost and is empty again; the member must not come back as it was
+        self.rotten = False  # a bit of a snapshot has changed
         self._starting = False
 
     # --- up and down ------------------------------------------------------------------------------------------------
@@ -64,31 +77,42 @@ class Machine:
             return
         is_new = True
         try:
+            self.files.believes_names = PlantedFault.SNAPSHOT_NAME_BELIEVED in self.cluster.plan.planted
             folder = DataFolder.open(self.files, HOME, holder="simulator")
             is_new = folder.identity is None
+            self.files.believes_names &= not is_new
             settings = self._settings(is_new)
             opened = self._open(folder, settings)
-        except SimCrash:
-            self.files.crash()
+            self.files.believes_names = False
+        except SimCrash as crash:
+            self.died(crash)
             self.start_after(self.random.randrange(200 * MILLISECOND))
-        except DiskFailed as problem:
+        except (DiskFailed, SnapshotFailed) as problem:
             self.tell(f"cannot start: {problem}")
             self.files.stop()
             self.start_after(self.random.randrange(200 * MILLISECOND))
         except (Refused, StartError) as problem:
+            if self.rotten and not is_new:
+                self.tell(f"cannot start any more: {problem}")
+                self.files.stop()
+                self.retired = True
+                self.cluster.operator.replace(self)
+                return
             if not (is_new and self.joins and isinstance(problem, StartError)):
                 raise Violation(STARTS, f"member {self.name}: {problem}") from problem
             self.tell(f"cannot join: {problem}")
             self.files.stop()
-            self.start_after(50 * MILLISECOND)
+            if self.random.random() < 0.3:  # whom it was told to ask may be gone
+                self.first = joining(self.first, self.name, self.cluster.members_now())
+            self.start_after(150 * MILLISECOND)
         else:
             self.lives += 1
             self.life = Life(self, opened, settings)
 
     def move(self, url: str) -> None:
-        """From now on its processes listen there; one that never ran is given flags that say so."""
+        """From now on its processes listen there; one that is to join and never ran is given flags that say so."""
         self.url = url
-        if not self.lives:
+        if self.joins and not self.lives:
             self.first = moved(self.first, self.name, url)
 
     @property
@@ -99,8 +123,9 @@ class Machine:
     def _settings(self, is_new: bool) -> Settings:
         plan = self.cluster.plan
         if is_new:
-            return first_settings(self.name, self.first, plan)
-        return later_settings(self.random, self.name, self.url, self.first, self.cluster.members_now(), plan)
+            return first_settings(self.name, self.first, self.level, plan)
+        today = self.cluster.members_now()
+        return later_settings(self.random, self.name, self.url, self.first, today, self.level, plan)
 
     def _open(self, folder: DataFolder, settings: Settings) -> Opened:
         self._look_at_tail()
@@ -112,6 +137,8 @@ class Machine:
             random_bytes=self.random.randbytes,
             segment_bytes=self.cluster.plan.segment_bytes,
         )
+        if PlantedFault.MOVED_MEMBER_REFUSED in self.cluster.plan.planted:
+            _compare_ids(settings, opened)
         if opened.identity.member_id != self.id:
             raise Violation(STARTS, f"{self.name} takes itself for {opened.identity.member_id:x}, it is {self.id:x}")
         if self.cluster.trace.is_on:
@@ -141,10 +168,22 @@ class Machine:
         self._end("is killed")
         self.files.stop()
 
+    def upgrade(self) -> None:
+        """Its next process takes part in all levels."""
+        self.level = HIGHEST_LEVEL
+
     def retire(self) -> None:
         self._end("was removed and stops")
         self.files.stop()
         self.retired = True
+
+    def died(self, crash: SimCrash) -> None:
+        """The power went, or the process was killed, in the middle of an operation of the disk."""
+        if isinstance(crash, SimKill):
+            self.cluster.trace.saw("killed in mid-operation")
+            self.kill()
+        else:
+            self.power_cut()
 
     def _end(self, why: str, at_power_cut: bool = False) -> None:
         if self.life is not None:
@@ -182,6 +221,23 @@ class Machine:
         self.tell(f"loses what was durable from offset {cut} to {found.filled} of {found.path}")
         return True
 
+    def lose_disk(self) -> None:
+        """The disk is broken, and another one, empty, takes its place."""
+        self._end("loses its disk", at_power_cut=True)
+        self.files = SimFiles(Random(f"second disk {self.cluster.seed} {self.name}"))
+        self.lives = 0
+        self.emptied = True
+        self.cluster.checker.forgives(self.id)
+
+    def rot(self) -> bool:
+        """A bit of a snapshot changes. False: there is none yet."""
+        names = [name for name in self.files.list(SNAPSHOTS) if name.endswith(".snap")] if self.lives else []
+        if not names or not self.files.rot(f"{SNAPSHOTS}/{self.random.choice(names)}"):
+            return False
+        self.rotten = True
+        self.tell("a bit of a snapshot changes")
+        return True
+
     def is_owing(self) -> bool:
         """Whether it may still lack what it promised."""
         if self.life is not None:
@@ -204,14 +260,14 @@ class Machine:
         self._check_sound()
 
     def _check_sound(self) -> None:
-        if not self.lives:
+        if not self.lives or self.rotten:
             return
         report = check(HOME, files=self.files)
         if not report.sound:
             raise Violation(STARTS, f"the folder of {self.name} is not sound: {report.damage}")
 
     def _check_opens(self) -> None:
-        if not self.lives:
+        if not self.lives or (self.rotten and self.retired):
             return
         try:
             folder = DataFolder.open(self.files, HOME, holder="simulator")
@@ -219,3 +275,30 @@ class Machine:
         except (DiskFailed, Refused, StartError) as problem:
             raise Violation(STARTS, f"at the end, member {self.name}: {problem}") from problem
         self.files.stop()
+
+
+def _own_flags(plan: Plan, random: Random) -> tuple[Config, NodeOptions, tuple[int, int]]:
+    """No member needs to have the timings, the number of snapshots or the limits of another; (wals, snapshots) kept."""
+    config, options = plan.config, plan.options
+    if random.random() < 0.5:
+        return config, options, (plan.max_wals, plan.max_snapshots)
+    most = options.snapshot_count
+    return (
+        replace(config, election_ticks=config.election_ticks + random.choice((0, 1, 2))),
+        options._replace(
+            snapshot_count=random.choice((most, max(5, most // 2), 2 * most)),
+            keep_entries=random.choice((0, 5, 20)),
+            chunk_bytes=random.choice((700, 3000, 1 << 20)),
+        ),
+        (random.choice((0, 1, 3)), random.choice((1, 2, 5))),
+    )
+
+
+def _compare_ids(settings: Settings, opened: Opened) -> None:
+    """The check that refused moved members."""
+    wanted = Membership.initial({one.name: tuple(map(str, one.peer_urls)) for one in settings.initial_cluster}, TOKEN)
+    members = opened.machine.membership.members
+    same_urls = {one.peer_urls for one in wanted.members.values()} == {one.peer_urls for one in members.values()}
+    founders = cluster_id(members) == opened.identity.cluster_id
+    if founders and same_urls and opened.identity.member_id not in wanted.members and len(wanted.members) > 1:
+        raise StartError("the folder belongs to another cluster")

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from random import Random
 
 from kvstore.node import NodeOptions
-from kvstore.raft.config import Config
+from kvstore.raft.config import Config, PlantedBug
 from kvstore.storage.layout import RECORDS_AT
 from tests.sim.network import Weather
 from tests.sim.scheduler import MILLISECOND, SECOND
 
 TICK = 10 * MILLISECOND
-MOVES = 0.0  # the share of seeds in which members get other peer URLs
+SMALLEST_CHUNK = 4_000  # bytes: room for the largest row of a seed with small values, an event with the value before
+MOVES = 0.3  # the share of seeds in which members get other peer URLs
 
 #: Names of the methods of `faults.Faults`, each as often as it should be drawn.
 FAULTS = (
@@ -21,8 +22,11 @@ FAULTS = (
     "power_cut",
     "power_cut_in_mid_write",
     "kill",
+    "kill_in_mid_operation",
+    "kill_in_mid_operation",
     "stop",
     "failing_disk",
+    "full_disk",
     "slow_disk",
     "partition",
     "isolation",
@@ -32,6 +36,7 @@ FAULTS = (
     "false_hint",
     "pause",
     "clock_step",
+    "clock_leap",
     "transfer",
     "leader_hunt",
 )
@@ -44,8 +49,15 @@ class Plan:
     size: int  # members at the start
     changes: bool  # members come and go
     moves: bool  # members get other peer URLs
+    mixed: bool  # members that take part in the highest level, and others that do not yet
+    lost_disks: bool  # now and then a member's disk is lost, or a snapshot on it rots
     lost_tails: bool  # now and then a member's log loses what was acknowledged
+    planted: frozenset[str]  # of PlantedFault
     config: Config
+    values: tuple[int, ...]  # sizes that clients draw from
+    chunk_rows: int
+    chunk_size: int
+    max_chunk: int  # of a snapshot: no reader takes more
     options: NodeOptions
     segment_bytes: int
     max_wals: int
@@ -67,22 +79,33 @@ def draw(seed: int, planted: frozenset[str] = frozenset()) -> Plan:
     # Nothing but leaders that die young, one entry at a time: what the paper's figure 8 needs.
     hunt = size > 1 and random.random() < 0.15
     quick = random.random() < 0.3
+    lost_disks = size > 1 and not changes and random.random() < 0.3
+    large = random.random() < 0.05
+    entry = 300_000 if large else 4096
+    small_chunks = not large and random.random() < 0.6
     return Plan(
         size=size,
         changes=changes,
         moves=random.random() < MOVES,
-        lost_tails=size > 1 and not changes and random.random() < 0.5,
+        mixed=random.random() < 0.3,
+        lost_disks=lost_disks,
+        lost_tails=size > 1 and not changes and not lost_disks and random.random() < 0.5,
+        planted=planted - frozenset(PlantedBug),
+        values=(0, 20, 1200, 60_000, 200_000) if large else (0, 20, 150, 1200, 1200),
+        chunk_rows=random.choice((2, 20, 200)),
+        chunk_size=random.choice((300, 3_000)) if small_chunks else 1 << 20,
+        max_chunk=SMALLEST_CHUNK if small_chunks else 256 << 20,
         config=Config(
             election_ticks=random.choice((8, 10, 15)),
             heartbeat_ticks=random.choice((1, 2, 3)),
             stagger_ticks=random.choice((1, 2)),
-            max_entry_bytes=4096,
+            max_entry_bytes=entry,
             max_append_bytes=1 if hunt else random.choice((1, 300, 2_000)),
             max_inflight=random.choice((2, 4, 64)),
             max_inflight_bytes=random.choice((600, 1 << 20)),
-            max_uncommitted_bytes=random.choice((4096 + 32, 1 << 20)),
+            max_uncommitted_bytes=random.choice((entry + 32, 1 << 20)),
             max_reads=random.choice((3, 1000)),
-            planted=planted,
+            planted=planted & frozenset(PlantedBug),
         ),
         options=NodeOptions(
             request_ticks=random.choice((40, 150)),
@@ -92,7 +115,7 @@ def draw(seed: int, planted: frozenset[str] = frozenset()) -> Plan:
             keep_entries=random.choice((0, 5, 20)),
             compact_entries=7,
             max_proposals=random.choice((3, 100)),
-            max_command_bytes=4096,
+            max_command_bytes=entry,
             batch_bytes=random.choice((1, 200, 4096)),
             event_history=random.choice((5, 40)),
             chunk_bytes=random.choice((700, 3000, 1 << 20)),

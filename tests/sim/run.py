@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from tests.sim.cluster import Cluster
 from tests.sim.faults import Faults
+from tests.sim.limits import scaled
 from tests.sim.plan import draw
 from tests.sim.trace import Trace, Violation
 
@@ -34,10 +35,11 @@ def run(
     cluster = Cluster(seed, plan, trace)
     violation = None
     try:
-        faults = Faults(cluster)
-        cluster.scheduler.run_until(plan.duration)
-        faults.over = True
-        cluster.settle()
+        with scaled(plan):
+            faults = Faults(cluster)
+            cluster.scheduler.run_until(plan.duration)
+            faults.over = True
+            cluster.settle()
     except Violation as broken:
         violation = broken
     except Exception as problem:
