@@ -96,12 +96,13 @@ class Peer:
 
 
 @contextlib.asynccontextmanager
-async def peer(member: int, cluster: int = CLUSTER) -> AsyncIterator[Peer]:
+async def peer(member: int, cluster: int = CLUSTER, knows_its_url: bool = False) -> AsyncIterator[Peer]:
     inbox = Inbox()
-    transport = PeerTransport((cluster, member, bytes([member]) * 16), inbox)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Acceptor(transport, EchoHttp), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
+    urls = (f"http://127.0.0.1:{port}",) if knows_its_url else ()
+    transport = PeerTransport((cluster, member, bytes([member]) * 16), inbox, urls=urls)
     try:
         yield Peer(inbox, transport, server, f"http://127.0.0.1:{port}", port)
     finally:
@@ -276,6 +277,13 @@ async def test_a_removed_member_is_still_talked_with_for_a_while(monkeypatch: py
         two.transport.send(heartbeat(2, 1))
         two.transport.flush()
         await one.inbox.until(lambda: one.inbox.messages == [heartbeat(2, 1)])
+
+
+async def test_a_member_that_its_own_membership_does_not_list_any_more_can_be_answered() -> None:
+    """It was removed, and one that is behind needs its vote to find that out."""
+    async with peer(1) as one, peer(2, knows_its_url=True) as two:
+        introduce(two, 1, one.url)
+        await connected(one, 2)
 
 
 async def test_a_removed_member_is_told_so_once_it_dials_again(monkeypatch: pytest.MonkeyPatch) -> None:
