@@ -102,7 +102,7 @@ async def peer(member: int, cluster: int = CLUSTER, knows_its_url: bool = False)
     server = await loop.create_server(lambda: Acceptor(transport, EchoHttp), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     urls = (f"http://127.0.0.1:{port}",) if knows_its_url else ()
-    transport = PeerTransport((cluster, member, bytes([member]) * 16), inbox, urls=urls)
+    transport: PeerTransport = PeerTransport((cluster, member, bytes([member]) * 16), inbox, urls=urls)
     try:
         yield Peer(inbox, transport, server, f"http://127.0.0.1:{port}", port)
     finally:
@@ -283,6 +283,9 @@ async def test_a_member_that_its_own_membership_does_not_list_any_more_can_be_an
     """It was removed, and one that is behind needs its vote to find that out."""
     async with peer(1) as one, peer(2, knows_its_url=True) as two:
         introduce(two, 1, one.url)
+        await connected(two, 1)
+        one.inbox.leader = 2
+        one.transport.send(heartbeat(1, 2))  # it is lost: there is no connection yet
         await connected(one, 2)
 
 
