@@ -63,7 +63,9 @@ class ReplicatedClock:
 
     def shown(self) -> int:
         """For what a reader is shown: before anything fresh is known, the wall clock is the better guess."""
-        return self.now() if self.is_set else max(self.now(), self._believed_wall() or 0)
+        if self.is_set:
+            return self._time + self._monotonic() - self._at  # each GET asks; what is due since the tick shows nowhere
+        return max(self.now(), self._believed_wall() or 0)
 
     def tick(self) -> None:
         """Looks at the wall clocks again; a few times a second is enough."""

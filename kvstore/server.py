@@ -105,6 +105,7 @@ is_compiled = all(
     )
 )
 
+#: A clock that is never set and goes on while the machine sleeps (Linux).
 _MONOTONIC = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 #: What a refusal means, where its name alone would not tell.
 _ADVICE = {Verdict.VERSION: {"why": "the two run releases that do not go together; start the later one on both"}}
@@ -143,7 +144,7 @@ class Server:
         identity = opened.identity
         self.cluster_id = identity.cluster_id
         self._newcomer = Newcomer(identity.member_id, opened.folder.path)
-        self._clock = ReplicatedClock(time.time_ns, _monotonic_ns)
+        self._clock = ReplicatedClock(time.time_ns, partial(time.clock_gettime_ns, _MONOTONIC))
         self._peer_facts = PeerFacts(self._clock, settings.heartbeat_interval_ms, settings.election_timeout_ms)
         self._lanes = ThreadLanes(self._flush, self._broken)
         self._hurry = threading.Event()  # set: nobody is left to make a snapshot in small bites for
@@ -566,11 +567,6 @@ class Server:
             listener.close()
         await self._transport.close()
         self.passwords.close()
-
-
-def _monotonic_ns() -> int:
-    """Never set, and going on while the machine sleeps (Linux)."""
-    return time.clock_gettime_ns(_MONOTONIC)
 
 
 def _by_port(urls: Iterable[Url]) -> Iterator[tuple[list[str], Url]]:
