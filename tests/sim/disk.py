@@ -144,7 +144,7 @@ class SimFiles:
         self.life = 0  # counts deaths, so that handles of an earlier life are noticed
         self.locks: dict[str, str] = {}
         self.steps = 0  # operations that changed something so far
-        self.believes_names = False  # planted: no folder is synced that was there already
+        self.believes_names = False  # planted: the folder of snapshots is not synced
         self.room: int | None = None  # bytes that are left; None: no limit
         self._durable: dict[str, _Name] = {"": None}
         self._view: dict[str, _Name] = {"": None}
@@ -283,7 +283,7 @@ class SimFiles:
 
     def sync_folder(self, folder: str) -> None:
         folder = self._norm(folder)
-        if self.believes_names:
+        if self.believes_names and folder.endswith("/snap"):
             return
         self.enter("sync_folder", folder)
         for where, changes in self._pending:

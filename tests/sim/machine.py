@@ -288,7 +288,7 @@ def _own_flags(plan: Plan, random: Random) -> tuple[Config, NodeOptions, tuple[i
         options._replace(
             snapshot_count=random.choice((most, max(5, most // 2), 2 * most)),
             keep_entries=random.choice((0, 5, 20)),
-            chunk_bytes=random.choice((700, 3000, 1 << 20)),
+            chunk_bytes=max(options.chunk_bytes, random.choice((700, 3000))),
         ),
         (random.choice((0, 1, 3)), random.choice((1, 2, 5))),
     )

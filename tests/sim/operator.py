@@ -33,16 +33,21 @@ class Operator:
         return self._machine is not None
 
     def may_lose_a_disk(self) -> bool:
-        """A majority must go on without it, and nothing else may be under way that needs it."""
-        life = self._cluster.furthest()
-        if life is None or self.is_busy:
+        """A majority must go on without it, in the configuration that all of them have."""
+        leader = self._cluster.leader()
+        if leader is None or self.is_busy:
             return False
-        configuration = life.node.raft.configuration
+        configuration, commit = leader.node.raft.configuration, leader.node.raft.commit
         running = [machine for machine in self._cluster.machines.values() if machine.life is not None]
+        cores = {machine.id: machine.life.node.raft for machine in running if machine.life is not None}
         return (
             len(configuration.voters) >= 3
             and not configuration.is_joint
-            and {machine.id for machine in running} >= configuration.voters
+            and cores.keys() >= configuration.voters
+            and all(
+                cores[voter].configuration == configuration and cores[voter].last_index >= commit
+                for voter in sorted(configuration.voters)
+            )
             and not any(machine.rotten or machine.is_owing() for machine in running)
         )
 

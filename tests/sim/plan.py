@@ -118,7 +118,7 @@ def draw(seed: int, planted: frozenset[str] = frozenset()) -> Plan:
             max_command_bytes=entry,
             batch_bytes=random.choice((1, 200, 4096)),
             event_history=random.choice((5, 40)),
-            chunk_bytes=random.choice((700, 3000, 1 << 20)),
+            chunk_bytes=1 << 20 if large else random.choice((700, 3000, 1 << 20)),
         ),
         segment_bytes=RECORDS_AT + random.choice((600, 2_000, 8_000)),
         max_wals=random.choice((0, 1, 3)),

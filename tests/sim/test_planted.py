@@ -32,14 +32,15 @@ MENDS: dict[PlantedFault, set[str]] = {
 #: Seeds that were seen to find it; then come as many others as it may take when the code has moved on.
 FIRST: dict[str, tuple[int, ...]] = {
     PlantedBug.VOTE_NOT_PERSISTED: (1,),
-    PlantedBug.COMMIT_OLD_TERM: (23,),
-    PlantedBug.STALE_READ: (15,),
+    PlantedBug.COMMIT_OLD_TERM: (127,),
+    PlantedBug.STALE_READ: (19,),
     PlantedBug.ACK_BEFORE_FSYNC: (1,),
     PlantedFault.TIME_FOLLOWS_WALL: (6,),
     PlantedFault.SNAPSHOT_BY_ROWS: (0,),
     PlantedFault.INSTALL_LEAKS: (1,),
     PlantedFault.MOVED_MEMBER_REFUSED: (11,),
-    PlantedFault.EMPTY_DISK_WELCOMED: (40,),
+    PlantedFault.DEAF_AFTER_MOVE: (125,),
+    PlantedFault.EMPTY_DISK_WELCOMED: (45,),
 }
 AT_MOST = 400
 
