@@ -532,7 +532,8 @@ class PeerTransport:
     def members_changed(self, membership: Membership, configuration: Configuration) -> None:
         wanted = {member.id: member.peer_urls for member in membership.members.values()}
         urls = wanted.pop(self._member, self._urls)
-        self._known = frozenset(wanted)
+        # A member that was removed has a vote until the joint configuration is left, wherever it is.
+        self._known = frozenset(wanted) | configuration.members
         # A link that is made again may be on its way through updates that are older than the member's hello.
         said = {member: link.said for member, link in self._links.items()}
         self._require(membership.level)
@@ -681,6 +682,8 @@ class PeerTransport:
         if link is not None:
             link.said = urls
             link.hurry()
+        elif urls and stream.member in self._known:
+            self._link(stream.member, urls)  # the membership has forgotten where it is
         elif stream.member not in self._streams:
             self._end_oldest_stranger()
         older = self._streams.get(stream.member)

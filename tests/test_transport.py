@@ -289,6 +289,15 @@ async def test_a_member_that_its_own_membership_does_not_list_any_more_can_be_an
         await connected(one, 2)
 
 
+async def test_a_removed_member_that_still_has_a_vote_is_asked_for_it_after_a_restart() -> None:
+    """In a joint configuration it counts until that is left. The membership has forgotten where it is, and what it
+    says is not worth an answer by itself when its log is behind; but only with its vote can there be a leader."""
+    async with peer(1) as one, peer(2, knows_its_url=True) as two:
+        one.transport.members_changed(Membership(removed=[2]), Configuration(frozenset([1]), frozenset([1, 2])))
+        introduce(two, 1, one.url)
+        await connected(one, 2)
+
+
 async def test_a_removed_member_is_told_so_once_it_dials_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kvstore.transport.FAREWELL_SECONDS", 0.0)
     async with peer(1) as one, peer(2) as two:
