@@ -151,6 +151,7 @@ class SimFiles:
         self._pending: list[tuple[str, _Changes]] = []  # folder, its changes as one
         self._crash_in = 0
         self._kills = False  # the process alone, and not the power
+        self._kill_at = ("", "")
         self._crashed = False
         self._faults: list[tuple[str, str, int]] = []
 
@@ -169,6 +170,10 @@ class SimFiles:
         """The process is killed at the `steps`-th changing operation from now on: raises SimKill (1: the next)."""
         self._crash_in = steps
         self._kills = True
+
+    def kill_at(self, operation: str, path: str) -> None:
+        """The process is killed before the next `operation` on a path that ends with `path`."""
+        self._kill_at = (operation, path)
 
     def rot(self, path: str) -> bool:
         """One bit of a file changes, durably. False if the file is empty."""
@@ -200,12 +205,14 @@ class SimFiles:
         self.believes_names = False
         self.locks.clear()
         self._faults.clear()
+        self._kill_at = ("", "")
         self._crash_in = 0
         self._crashed = False
 
     def heal(self) -> None:
         """Whatever was to fail does not."""
         self._faults.clear()
+        self._kill_at = ("", "")
         self._crash_in = 0
         self.room = None
 
@@ -315,6 +322,9 @@ class SimFiles:
                 raise OSError(fault[2], errno.errorcode[fault[2]], path)
         if operation in _READS:
             return
+        if operation == self._kill_at[0] and path.endswith(self._kill_at[1]):
+            self._crashed = True
+            raise SimKill(f"killed at {operation} {path}")
         self.steps += 1
         if self._crash_in:
             self._crash_in -= 1

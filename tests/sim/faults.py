@@ -101,8 +101,21 @@ class Faults:
     def kill_in_mid_operation(self) -> None:
         """What was written is in the page cache, and names that were not synced are there, until the power goes."""
         life = self._victim()
-        if life is not None:
+        if life is None:
+            return
+        if self._random.random() < 0.5:
             life.machine.files.kill_in(self._random.choice((1, 3, 30)))
+            return
+        machine, lives = life.machine, life.machine.lives
+        machine.files.kill_at("sync_folder", "/snap")
+
+        def cut() -> None:
+            """A name that the life before did not sync is lost now, or stays."""
+            if not self.over and machine.life is not None and machine.lives > lives:
+                machine.power_cut()
+                self._start_again(machine)
+
+        self._scheduler.after(self._random.randrange(2 * SECOND), cut)
 
     def stop(self) -> None:
         """In good order, as far as a signal lets it: leadership is handed over first."""

@@ -19,11 +19,11 @@ from kvstore.membership import Membership
 from kvstore.node import Node
 from kvstore.peer_facts import PeerFacts
 from kvstore.proposals import Unavailable
-from kvstore.raft.types import AppendRequest, Configuration, EntryKind, TimeoutNow
+from kvstore.raft.types import Configuration, TimeoutNow
 from kvstore.settings import Settings
 from kvstore.transport import Acceptor, PeerTransport
 from kvstore.version import VERSION
-from kvstore.wire import Announce, PeerMessage, Publish, SnapshotAck, time_of
+from kvstore.wire import Announce, PeerMessage, Publish, SnapshotAck
 from tests.sim.disk import SimCrash
 from tests.sim.lanes import SimLanes
 from tests.sim.loop import SimLoop
@@ -230,8 +230,6 @@ class Life:
     def received(self, message: PeerMessage) -> None:
         if self._cluster.trace.is_on:
             self.machine.tell(f"hears {message}")
-        if PlantedFault.REFUSED_APPEND_MOVES_TIME in self._cluster.plan.planted and isinstance(message, AppendRequest):
-            self._believe_stamps(message)
         self._enter(lambda: self.node.receive(message))
 
     def connection_made(self, member: int) -> None:
@@ -239,12 +237,6 @@ class Life:
 
     def connected(self, member: int) -> None:
         self._enter(lambda: self.node.connected(member))
-
-    def _believe_stamps(self, message: AppendRequest) -> None:
-        assert self.view.clock is not None
-        for entry in message.entries:
-            if entry.kind == EntryKind.COMMAND and entry.payload:
-                self.view.clock.passed(time_of(entry.payload))
 
     def connection_lost(self, member: int) -> None:
         self._enter(lambda: self.node.connection_lost(member))

@@ -13,7 +13,6 @@ from kvstore.raft.config import PlantedBug
 class PlantedFault(StrEnum):
     SNAPSHOT_NAME_BELIEVED = "snapshot-name-believed-unsynced"  # what a folder names counts, synced or not
     TIME_FOLLOWS_WALL = "time-follows-wall-step"  # the pace comes from the wall clock
-    REFUSED_APPEND_MOVES_TIME = "refused-append-moves-time"  # stamps count as soon as they are heard
     SNAPSHOT_BY_ROWS = "snapshot-by-rows"  # chunks are cut by the number of rows, however large they are
     INSTALL_LEAKS = "install-leak"  # the state that was read from a snapshot is kept beside the one that goes on
     MOVED_MEMBER_REFUSED = "moved-member-refused"  # ids that follow from today's URLs are compared at every start
