@@ -8,7 +8,7 @@ existing cluster asks its peers who it is, and begins with nothing: the leader s
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from random import Random
@@ -25,17 +25,17 @@ from kvstore.raft.configuration import enter_joint, leave_joint
 from kvstore.raft.core import Raft, known_committed
 from kvstore.raft.errors import ChangeRefused
 from kvstore.raft.types import Configuration, Entry, EntryKind, HardState, SnapshotMeta
-from kvstore.settings import Settings, SettingsError
+from kvstore.settings import DEFAULT_TOKEN, Settings, SettingsError
 from kvstore.storage.files import Files
 from kvstore.storage.folder import DataFolder
-from kvstore.storage.founding import Founding
+from kvstore.storage.founding import UNKNOWN_TOKEN, Founding
 from kvstore.storage.layout import INCARNATION_BYTES, Identity
 from kvstore.storage.skipped import read_skipped, write_skipped
 from kvstore.storage.snapshots import Snapshots
 from kvstore.storage.wal import SEGMENT_BYTES, WAL
 from kvstore.store.history import HISTORY_BYTES
 from kvstore.store.store import Store
-from kvstore.wire import LaterVersion, UpdateMember, WireError, unpack_change, unpack_command
+from kvstore.wire import LaterVersion, WireError, unpack_change
 
 if TYPE_CHECKING:
     from kvstore.tls.credentials import Credentials
@@ -290,9 +290,8 @@ def _check_whole(opened: Opened) -> None:
 def _check_belongs(settings: Settings, opened: Opened) -> None:
     """Refuse a folder that is plainly of another member or another cluster, before anything is sent.
 
-    What `--initial-cluster` names today does not tell: members move, come and go, and the flags count at the first
-    start alone. Another token than the folder was founded with, and not one URL of a member, is no cluster of its own
-    past.
+    What `--initial-cluster` names today does not tell: members move, come and go. A token never changes, so another one
+    than the folder was founded with names another cluster.
     """
     identity = opened.identity
     ours = opened.machine.membership.members.get(identity.member_id)
@@ -304,38 +303,27 @@ def _check_belongs(settings: Settings, opened: Opened) -> None:
     founding, today = opened.folder.founding, founding_of(settings)
     if founding is None or founding == today:
         return
-    wanted = {str(url) for member in settings.initial_cluster for url in member.peer_urls}
-    if (
-        founding.token != today.token
-        and settings.initial_cluster_token != Settings().initial_cluster_token  # it was given
-        and not wanted.intersection(_peer_urls(opened))
-    ):
+    was_given = settings.initial_cluster_token != DEFAULT_TOKEN
+    if was_given and founding.token not in (today.token, UNKNOWN_TOKEN):
         raise StartError(
             f"{opened.folder.path} belongs to cluster {identity.cluster_id:x}, which was founded with another"
-            f" --initial-cluster-token than {settings.initial_cluster_token!r} and has no member with a URL of"
-            " --initial-cluster; use the right --data-dir, or leave both flags out: they count at the first start alone"
+            f" --initial-cluster-token than {settings.initial_cluster_token!r}; use the right --data-dir, or leave the"
+            " flag out: it counts at the first start alone"
         )
     log.info("goes by its log: --initial-cluster and --initial-cluster-token count at the first start alone")
 
 
-def _peer_urls(opened: Opened) -> Iterator[str]:
-    """All that members had by the snapshot, and have by the log, committed or not."""
-    for member in opened.machine.membership.members.values():
-        yield from member.peer_urls
-    for entry in opened.entries:
-        if entry.kind == EntryKind.CONFIGURATION and entry.payload:
-            yield from unpack_change(entry.payload).peer_urls
-        elif entry.kind == EntryKind.COMMAND and entry.payload:
-            command = unpack_command(entry.payload).command
-            if isinstance(command, UpdateMember):
-                yield from command.peer_urls
-
-
 def founding_of(settings: Settings) -> Founding:
-    """What a member that starts for the first time is founded with, or joins with."""
+    """What a member that starts for the first time is founded with, or joins with.
+
+    A joiner need not be told the token, because it asks its peers for the cluster.
+    """
     cluster = [(member.name, *map(str, member.peer_urls)) for member in settings.initial_cluster]
     token = settings.initial_cluster_token
-    return Founding(sha256(repr((cluster, token)).encode()).digest(), sha256(token.encode()).digest())
+    flags_digest, token_digest = sha256(repr((cluster, token)).encode()).digest(), sha256(token.encode()).digest()
+    if settings.initial_cluster_state == "existing" and token == DEFAULT_TOKEN:
+        token_digest = UNKNOWN_TOKEN
+    return Founding(flags_digest, token_digest)
 
 
 def _new_store(settings: Settings) -> Store:

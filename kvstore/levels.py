@@ -27,12 +27,14 @@ from kvstore.wire import (
     WireError,
     unpack,
     unpack_change,
+    unpack_command,
 )
 
 FIRST_LEVEL = 1
 #: Stands for the level of what is unknown.
 LATER_LEVEL = HIGHEST_LEVEL + 1
 
+_ANNOUNCE = bytes((COMMAND_TAGS[Announce],))  # the second byte of the command, after the length of its array
 #: The level that a tag came with, for those that are not of the first one.
 _LEVELS = {COMMAND_TAGS[SetLevel]: 2, COMMAND_TAGS[Announce]: 2}
 _TAGS = {tag: _LEVELS.get(tag, FIRST_LEVEL) for tag in (*COMMAND_TAGS.values(), GUARDED)}
@@ -103,6 +105,17 @@ def check_known(entries: Iterable[Entry], known: int = HIGHEST_LEVEL) -> None:
     for entry in entries:
         if _level_or_first(entry) > known:
             raise LaterVersion(f"entry {entry.index} of the log")
+
+
+def announced_disks(entries: Iterable[Entry]) -> dict[int, bytes]:
+    """The incarnation that each member announced first in these entries, applied or not. Raises WireError."""
+    found: dict[int, bytes] = {}
+    for entry in entries:
+        if entry.kind == EntryKind.COMMAND and entry.payload[TIME_BYTES + 1 : TIME_BYTES + 2] == _ANNOUNCE:
+            command = unpack_command(entry.payload).command
+            if isinstance(command, Announce):
+                found.setdefault(command.member, command.incarnation)
+    return found
 
 
 def layout_of(head: bytes) -> int:

@@ -38,6 +38,7 @@ from kvstore.http.guard import forget_changed
 from kvstore.http.load import Load
 from kvstore.http.peer import peer_http
 from kvstore.lanes import ThreadLanes
+from kvstore.levels import announced_disks
 from kvstore.membership import Membership, MembershipError
 from kvstore.newcomer import Newcomer
 from kvstore.node import Node, NodeOptions
@@ -131,6 +132,7 @@ class Server:
     def __init__(self, settings: Settings, opened: Opened, tls: Sides | None = None) -> None:
         self._settings = settings
         self._tls = tls or Sides()
+        self._announced_in_log = announced_disks(opened.entries)
         self._opened = opened._replace(entries=())
         self._loop = asyncio.get_running_loop()
         self.stopping: asyncio.Future[str | None] = self._loop.create_future()  # None, or why it must stop
@@ -337,9 +339,11 @@ class Server:
             return
         folder = self._opened.folder
         member = self.membership.members.get(sender)
-        # What it announced to the cluster counts. A pin is this member's own memory, which may be of a disk that was
-        # empty; it bridges the time until then.
-        known = (member.incarnation if member is not None else b"") or folder.pins.get(sender)
+        # What it announced to the cluster counts, and after a start also what the log says that is not applied yet: to
+        # learn that it is committed, the others must be welcomed. A pin is this member's own memory, which may be of a
+        # disk that was empty; it bridges the time until then.
+        announced = member.incarnation if member is not None else b""
+        known = announced or self._announced_in_log.get(sender) or folder.pins.get(sender)
         if known is not None:
             welcome(known == incarnation)
         elif self._is_stranger(sender):

@@ -113,6 +113,7 @@ class TlsSettings:
 _EVERYWHERE = frozenset(("0.0.0.0", "::"))  # nosec B104  # recognised, and not bound here
 DEFAULT_CLIENT_URL = Url("http", "localhost", 2379)
 DEFAULT_PEER_URL = Url("http", "localhost", 2380)
+DEFAULT_TOKEN = "etcd-cluster"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +133,7 @@ class Settings:
     initial_advertise_peer_urls: tuple[Url, ...] = (DEFAULT_PEER_URL,)
     initial_cluster: tuple[InitialMember, ...] = ()
     initial_cluster_state: str = "new"  # one of CLUSTER_STATES
-    initial_cluster_token: str = "etcd-cluster"
+    initial_cluster_token: str = DEFAULT_TOKEN
     heartbeat_interval_ms: int = 100
     election_timeout_ms: int = 1000
     snapshot_count: int = 100_000  # entries between two snapshots

@@ -79,10 +79,8 @@ def move_all(files: SimFiles, settings: Settings, with_snapshot: bool) -> None:
     [
         flags(FIRST, "prod-1"),
         flags(MOVED, "prod-1"),
-        flags(MOVED, "another"),
         flags(MOVED),
         flags(),
-        flags("", "another", urls="https://a:2"),
         flags("n1=https://a:2,n2=https://b:2", "prod-1"),
         flags(MOVED, "prod-1", urls="http://elsewhere:1"),
         flags("n2=https://b:2", "prod-1", urls="https://a:2"),
@@ -103,6 +101,8 @@ def test_a_folder_of_another_cluster_is_refused_by_what_it_was_founded_with() ->
     for token in ("prod-2", "prod-3"):
         with pytest.raises(StartError, match=rf"which was founded with another .* than '{token}'"):
             start(files, flags(OTHER, token))
+        with pytest.raises(StartError, match="which was founded with another"):
+            start(files, flags(FIRST, token))  # the same hosts, another cluster
     start(files, flags(OTHER, "prod-1"))  # moved as a whole, perhaps
     start(files, flags(OTHER))  # without a token
 
@@ -118,6 +118,16 @@ def test_a_joiner_keeps_what_it_joined_with() -> None:
     start(files, replace(settings, initial_cluster_state="new"))
     with pytest.raises(StartError, match="founded with another"):
         start(files, flags(OTHER, "prod-2"))
+
+
+def test_a_joiner_that_was_not_told_the_token_may_be_told_later() -> None:
+    files = SimFiles(Random(1))
+    other = start(founded("n2=http://b:1,n1=http://a:1"), flags("n2=http://b:1,n1=http://a:1"))
+    cluster, members = other.identity.cluster_id, list(other.machine.membership.members.values())
+    settings = flags("n2=http://b:1,n1=http://a:1", state="existing")
+    folder = DataFolder.open(files, HOME)
+    open_member(settings, files, folder, ask=lambda url: (cluster, members), segment_bytes=SMALL)
+    start(files, replace(settings, initial_cluster_token="prod-1"))
 
 
 def test_a_folder_of_a_release_without_a_founding_is_not_refused_by_guess() -> None:

@@ -10,7 +10,15 @@ import pytest
 from kvstore import bootstrap, wire
 from kvstore.apply import StateMachine
 from kvstore.bootstrap import StartError
-from kvstore.levels import HIGHEST_LEVEL, LATER_LEVEL, check_known, is_understood, level_of, level_of_entry
+from kvstore.levels import (
+    HIGHEST_LEVEL,
+    LATER_LEVEL,
+    announced_disks,
+    check_known,
+    is_understood,
+    level_of,
+    level_of_entry,
+)
 from kvstore.membership import Member, Membership
 from kvstore.proposals import UnknownToLeader
 from kvstore.raft.types import AppendRequest, Entry, EntryKind, ProposeRefusal, ProposeRequest, Refusal
@@ -196,3 +204,16 @@ def test_an_unknown_proposal_is_refused_and_the_next_one_is_taken() -> None:
     bench.node.receive(unknown._replace(sequence=2, kind=EntryKind.COMMAND, payloads=(payload,)))
     bench.node.flush()
     assert bench.node.raft.last_index == before + 1
+
+
+def test_the_disk_that_a_member_announced_first_is_found_in_the_log() -> None:
+    first, later = bytes(16), b"\xff" * 16
+    commands: list[Command] = [
+        Set(b"/C", b"C", False, None, False),
+        Announce(7, "n7", (), first, "0.2.0", 2),
+        Announce(7, "n7", (), later, "0.2.0", 2),
+        Announce(8, "n8", (), later, "0.2.0", 2),
+    ]
+    payloads = stamp(1, [pack_command(request, command) for request, command in enumerate(commands)])
+    entries = [Entry(index, 1, int(EntryKind.COMMAND), payload) for index, payload in enumerate(payloads, 1)]
+    assert announced_disks([Entry(9, 1, int(EntryKind.COMMAND), b""), *entries]) == {7: first, 8: later}

@@ -15,9 +15,11 @@ from kvstore.raising import held_back_by
 
 
 async def serve_levels(request: Request, backend: Backend) -> Answer:
-    """`{"level": n, "highestLevel": n, "members": [{"id", "name", "version", "highestLevel", "holdsBack"}]}`.
+    """`{"level": n, "highestLevel": n, "members": [{"id", "name", "version", "highestLevel", "announced",
+    "holdsBack"}]}`.
 
-    `highestLevel` of a member is 0 and its version empty where it is not connected and has not announced them.
+    `announced`: this member has applied which disk the other one has. `highestLevel` of a member is 0 and its version
+    empty where it is not connected and has not announced them.
     """
     numbers, membership = backend.numbers(), backend.membership
     level = membership.level
@@ -28,6 +30,7 @@ async def serve_levels(request: Request, backend: Backend) -> Answer:
             "name": member.name,
             "version": member.version or numbers.programs.get(member.id, ""),
             "highestLevel": numbers.levels.get(member.id, member.highest_level),
+            "announced": member.incarnation != b"",
             "holdsBack": member.id in holding,
         }
         for member in sorted(membership.members.values())

@@ -18,8 +18,12 @@ _TITLE = "kvstored founding, format 1"
 _FOUNDING = re.compile(rf"{_TITLE}\nflags ([0-9a-f]{{64}})\ntoken ([0-9a-f]{{64}})")
 
 
+#: In the place of a token's digest: of a member that joined and was not told the token.
+UNKNOWN_TOKEN = bytes(32)
+
+
 class Founding(NamedTuple):
-    """SHA-256, 32 bytes each: of names, peer URLs and token; of the token alone."""
+    """SHA-256, 32 bytes each: of names, peer URLs and token; of the token alone, or UNKNOWN_TOKEN."""
 
     flags: bytes
     token: bytes

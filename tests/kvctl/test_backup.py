@@ -49,7 +49,7 @@ def test_the_copy_starts_as_a_cluster_of_its_own(stopped: tuple[Path, str], tmp_
     before = contents(source)
     target = tmp_path / "n1"
     said = says("backup", "--data-dir", str(source), "--backup-dir", str(target))
-    assert said.startswith("Backed up the keys up to index 23 (entry ")
+    assert said.startswith("Backed up the keys up to index 24 (entry ")
     assert contents(source) == before
     assert check(str(target)).sound
     with Cluster.of(1, tmp_path) as cluster:  # on the copy, under a name of its own and other URLs
@@ -61,8 +61,8 @@ def test_the_copy_starts_as_a_cluster_of_its_own(stopped: tuple[Path, str], tmp_
         assert "TTL: 9" in says("-o", "extended", "get", "/short", url=url)
         assert says("user", "list", url=url) == "root\n"
         assert says("member", "list", url=url).count("name=n1 ") == 1
-        assert says("-o", "extended", "set", "/new", "1", url=url).splitlines()[2] == "Modified-Index: 24"
-        assert says("watch", "--after-index", "22", "--recursive", "/keys", url=url).startswith("[delete] /keys/3\n")
+        assert says("-o", "extended", "set", "/new", "1", url=url).splitlines()[2] == "Modified-Index: 25"
+        assert says("watch", "--after-index", "23", "--recursive", "/keys", url=url).startswith("[delete] /keys/3\n")
 
 
 def test_a_folder_for_the_log_apart(stopped: tuple[Path, str], tmp_path: Path) -> None:

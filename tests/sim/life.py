@@ -15,6 +15,7 @@ from kvstore import verdicts
 from kvstore.bootstrap import Opened
 from kvstore.disk import NodeDisk
 from kvstore.hello import Facts, Hello, Verdict
+from kvstore.levels import announced_disks
 from kvstore.membership import Membership
 from kvstore.node import Node
 from kvstore.peer_facts import PeerFacts
@@ -52,6 +53,7 @@ class Life:
         self.over = False
         self.busy_until = 0  # a process that is paused, as by a long stall of its machine
         self.opened = opened
+        self._announced_in_log = announced_disks(opened.entries)
         self._cluster = cluster
         self._scheduler = cluster.scheduler
         self._flushing = False
@@ -214,7 +216,8 @@ class Life:
             return
         folder = self.opened.folder
         member = membership.members.get(sender)
-        known = (member.incarnation if member is not None else b"") or folder.pins.get(sender)
+        announced = member.incarnation if member is not None else b""
+        known = announced or self._announced_in_log.get(sender) or folder.pins.get(sender)
         if PlantedFault.EMPTY_DISK_WELCOMED in self._cluster.plan.planted:
             welcome(True)
         elif known is not None:

@@ -161,7 +161,7 @@ async def test_a_folder_of_another_member_or_cluster_is_refused(tmp_path: Path) 
         assert f"{first.folder}" in said
         second.folder = own
         first.flags = ["--initial-cluster-token", "another"]
-        assert "describe cluster" in await first.refuses_to_start()
+        assert "founded with another --initial-cluster-token" in await first.refuses_to_start()
 
 
 async def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from kvstore.storage.files import OSFiles
 from kvstore.storage.folder import peers_file, read_pins
 from kvstore.storage.textfile import write_lines
-from tests.system.load import healthy
+from tests.system.load import ask, healthy
 from tests.system.members import running, until
 
 
@@ -19,9 +19,10 @@ async def test_a_member_that_met_an_empty_disk_welcomes_the_true_one(tmp_path: P
             await healthy(member)
 
         async def announced() -> bool:
-            return all("format 2" in (one.folder / "member" / "identity").read_text() for one in cluster.members)
+            shown = (await ask(first, "GET /levels")).json
+            return all(entry["announced"] for entry in shown["members"])
 
-        await until(announced, "the cluster is at level 2")
+        await until(announced, "the first member knows each disk")
         await third.stop()
         await first.stop()
         path = str(first.folder)
