@@ -44,8 +44,8 @@ def _quote(text: bytes) -> bytes:
     `<`, `>`, `&`, U+2028 and U+2029 are escaped, and so is each single byte that is not part of valid UTF-8, as
     U+FFFD; all other characters stay as they are.
     """
-    if len(text) <= SLICE_BYTES:
-        return _quote_slice(text)
+    if not text.translate(None, _PLAIN):  # most keys and values
+        return text
     pieces = []
     at = 0
     while at < len(text):
