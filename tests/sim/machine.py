@@ -267,7 +267,7 @@ class Machine:
             raise Violation(STARTS, f"the folder of {self.name} is not sound: {report.damage}")
 
     def _check_opens(self) -> None:
-        if not self.lives or (self.rotten and self.retired):
+        if not self.lives or self.rotten:  # its only snapshot may be the one that rotted
             return
         try:
             folder = DataFolder.open(self.files, HOME, holder="simulator")
