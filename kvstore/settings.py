@@ -113,7 +113,8 @@ class TlsSettings:
 _EVERYWHERE = frozenset(("0.0.0.0", "::"))  # nosec B104  # recognised, and not bound here
 DEFAULT_CLIENT_URL = Url("http", "localhost", 2379)
 DEFAULT_PEER_URL = Url("http", "localhost", 2380)
-DEFAULT_TOKEN = "etcd-cluster"  # nosec B105: etcd's default, and no secret
+#: As in etcd; it sets clusters apart and is no secret.
+DEFAULT_TOKEN = "etcd-cluster"  # nosec B105
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
