@@ -461,6 +461,7 @@ class Server:
 
         Not before this member knows all that the others do: who has a name counts as one that keeps its promises.
         """
+        refused = self._tick_seconds  # how long to wait after the next refusal
         while True:
             pause = self._tick_seconds
             if self._is_announced():
@@ -468,9 +469,12 @@ class Server:
                     return
                 pause = PUBLISH_SECONDS
             elif self.has_leader and self.announced.member in self.membership.members:
-                with contextlib.suppress(Unavailable, MembershipError):
+                try:
                     await self.read_barrier()
                     await self.execute(self.announced)
+                    refused = pause
+                except (Unavailable, MembershipError):  # some refusals come immediately, and as long as their reason
+                    pause = refused = min(2 * refused, PUBLISH_SECONDS)
             await asyncio.sleep(pause)
 
     # --- start and stop -------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ import pytest
 
 from kvstore import bootstrap
 from kvstore.bootstrap import StartError
-from kvstore.server import Server, _connections_for
+from kvstore.proposals import WritesRefused
+from kvstore.server import TICKS_PER_HEARTBEAT, Server, _connections_for
 from kvstore.settings import Settings
 from kvstore.storage.files import OSFiles
 from kvstore.storage.folder import DataFolder
@@ -75,6 +77,34 @@ async def test_a_driver_that_breaks_ends_the_server(tmp_path: Path, monkeypatch:
         async with asyncio.timeout(SECONDS):
             assert "the log has a hole" in str(await server.stopping)
         await server.stop_at_once()
+
+
+async def test_a_member_whose_announcement_is_refused_asks_less_and_less_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = alone(tmp_path)
+    loop = asyncio.get_running_loop()
+    asked: list[float] = []
+    enough = asyncio.Event()
+
+    def refuse(_: object) -> asyncio.Future[Any]:
+        asked.append(loop.time())
+        if len(asked) == 5:
+            enough.set()
+        refused: asyncio.Future[Any] = loop.create_future()
+        refused.set_exception(WritesRefused())
+        return refused
+
+    with contextlib.closing(DataFolder.open(OSFiles(), str(settings.data_dir))) as folder:
+        server = Server(settings, bootstrap.open_member(settings, OSFiles(), folder))
+        monkeypatch.setattr(server, "execute", refuse)
+        await server.start()
+        async with asyncio.timeout(SECONDS):
+            await enough.wait()
+        await server.stop_at_once()
+    tick = settings.heartbeat_interval_ms / 1000 / TICKS_PER_HEARTBEAT
+    for number, (before, after) in enumerate(pairwise(asked), 1):
+        assert after - before > tick * (2**number - 0.5)
 
 
 def test_a_peer_that_speaks_no_http_is_told_in_one_line(tmp_path: Path) -> None:
