@@ -17,12 +17,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from operator import itemgetter
 from random import Random
-from typing import NamedTuple, Protocol, get_args
+from typing import NamedTuple, Protocol
 
 from kvstore import logs
 from kvstore.apply import REFUSALS, StateMachine
 from kvstore.compaction import Compaction, CompactionLimits, SavingDisk, SnapshotStatus
-from kvstore.forwarded import refusal_of
+from kvstore.forwarded import REFUSABLE, has_key_too_long, has_refusable
 from kvstore.levels import HIGHEST_LEVEL
 from kvstore.membership import Membership, MembershipError
 from kvstore.poison import ApplyFailed, Skipped
@@ -57,9 +57,7 @@ from kvstore.replicated_clock import ReplicatedClock
 from kvstore.store.operations import Expire
 from kvstore.streams import CHUNK_BYTES, SnapshotDisk, SnapshotReceiver, SnapshotSender
 from kvstore.wire import (
-    Checked,
     Command,
-    Guarded,
     LaterVersion,
     MembershipChange,
     PeerMessage,
@@ -81,9 +79,6 @@ FOUNDING_ELECTIONS = 2
 #: Commands that concern connections to other members.
 _OF_THE_NETWORK = frozenset((UpdateMember, SetLevel))
 _CONFIGURATION = int(EntryKind.CONFIGURATION)  # a plain int compares in a fraction of the time
-
-#: What clients ask for: refused while no snapshot succeeds, unlike what members need among themselves.
-_REFUSABLE = frozenset((*get_args(Checked), Guarded)) - {Expire}
 
 log = logs.get("raft")
 
@@ -197,7 +192,9 @@ class Node:
             raft.member_id, disk, network.send, raft.snapshot_sent, self._compaction.want, options.chunk_bytes
         )
         self._raising = Raising(options.highest_level, FOUNDING_ELECTIONS * raft.config.election_ticks)
-        self._is_founding = False  # clients' commands wait until the first level is in the log
+        #: While no command is known to be in any log: the first one may have to be the level; see `_holds_commands`.
+        self._may_found = machine.time == 0 and machine.level < options.highest_level
+        self._released_term = 0  # led by this member, who knows that no level comes before clients' commands
         self._receiver = SnapshotReceiver(raft.member_id, disk, network.send, self._snapshot_received)
 
     # --- what others may ask ------------------------------------------------------------------------------------
@@ -247,7 +244,6 @@ class Node:
         self._proposals.expire(self.ticks)
         self._expire_reads()
         self._compaction.tick()
-        self.raft.refuses_commands = self._compaction.refusing != ""
         if self._compaction.is_due():  # one that failed, or whose file was damaged
             self._save_snapshot()
         if self._unsettled and not self._writing and self.ticks > self._written_tick + 1:
@@ -260,7 +256,7 @@ class Node:
                 self._sweep()
             elif not self._clock.is_set and self.has_leader:
                 self._learn_time()
-        if self._is_founding or self.machine.level < self._options.highest_level:
+        if self.machine.level < self._options.highest_level:
             self._raise_level()
 
     def receive(self, message: PeerMessage) -> None:
@@ -271,12 +267,8 @@ class Node:
         if type(message) is AppendRequest:
             self._known_elsewhere = max(self._known_elsewhere, message.commit)
         elif type(message) is ProposeRequest:
-            if self.raft.is_leader and message.kind == EntryKind.COMMAND:
-                refusal = refusal_of(message)
-                if refusal is not None:
-                    self._network.send(refusal)
-                    return
-                message = message._replace(payloads=stamp(self._time(), message.payloads))
+            if self.raft.is_leader:
+                message = self._judge_forwarded(message)
         elif isinstance(message, SnapshotChunk):
             if message.term >= self.raft.term:
                 self._receiver.receive(message)
@@ -285,6 +277,21 @@ class Node:
             self._sender.acknowledged(message)
             return
         self.raft.step(message)
+
+    def _judge_forwarded(self, request: ProposeRequest) -> ProposeRequest:
+        """As the leader: tell raft what to refuse, and stamp commands that it may append."""
+        refusal: Refusal | None = None
+        if self._holds_commands():
+            refusal = Refusal.TRANSFERRING  # it comes again
+        elif request.kind == EntryKind.COMMAND:
+            if has_key_too_long(request.payloads):
+                refusal = Refusal.ENTRY_TOO_LARGE
+            elif self._compaction.refusing and has_refusable(request.payloads):
+                refusal = Refusal.WRITES_REFUSED
+        self.raft.judge_forwarded(refusal)
+        if refusal is not None or request.kind != EntryKind.COMMAND:
+            return request
+        return request._replace(payloads=stamp(self._time(), request.payloads))
 
     def _refuse_term(self, message: PeerMessage) -> None:
         """Nothing moves; one line for each sender, and for the first few alone."""
@@ -375,7 +382,7 @@ class Node:
         if len(encoded) > self._options.max_command_bytes:
             done(Refused("etcdserver: request is too large"))
             return
-        if self._compaction.refusing and type(command) in _REFUSABLE:
+        if self._compaction.refusing and type(command) in REFUSABLE:
             done(WritesRefused(self._compaction.refusing))
             return
         proposal = Proposal(request, command, encoded, done, self.ticks + self._options.request_ticks)
@@ -386,7 +393,7 @@ class Node:
 
     def _submit(self) -> None:
         """Hands what waits to raft, in batches. Without a leader it goes on waiting, until its time is up."""
-        if self._is_founding or (self._gathers and not self.raft.is_leader):
+        if self._holds_commands() or (self._gathers and not self.raft.is_leader):
             return
         while self.has_leader and (batch := self._proposals.next_batch(self._options.batch_bytes)):
             payloads: Iterable[bytes] = [proposal.encoded for proposal in batch]
@@ -426,6 +433,7 @@ class Node:
             refused = ChangePending()
         elif reason == Refusal.WRITES_REFUSED:
             refused = WritesRefused()
+            batch = self._keep_ours(batch)
         elif reason == Refusal.UNKNOWN and len(batch) == 1:
             refused = UnknownToLeader()
         else:
@@ -438,16 +446,25 @@ class Node:
             self._proposals.settle(proposal, refused)
         return False
 
+    def _keep_ours(self, batch: list[Proposal]) -> list[Proposal]:
+        """Return those that the leader refuses while it refuses clients' writes. A command that members need among
+        themselves was refused for those beside it, and goes by itself: once, for a leader of an earlier version refuses
+        that too."""
+        kept = [one for one in batch if len(batch) > 1 and type(one.command) not in REFUSABLE]
+        for proposal in kept:
+            proposal.alone = True
+        self._proposals.put_back(kept)
+        return [one for one in batch if one not in kept]
+
     def _raise_level(self) -> None:
         """Appends the next level once every member takes part in it. It does so as the leader itself, and never
         forwards it: another leader may have met an earlier version meanwhile."""
         raft = self.raft
         if not raft.is_leader or raft.applied < raft.term_start:
-            self._hold(False)
             return
         others = raft.configuration.members - {raft.member_id}
         decision = self._raising.decide(
-            raft.term, self.ticks, self.machine.level, others, self._network.levels(), self.machine.time == 0
+            raft.term, self.ticks, self.machine.level, others, self._network.levels(), self._last_stamp() == 0
         )
         if decision.level:
             self._next_request += 1
@@ -458,13 +475,23 @@ class Node:
                 return  # the next tick is as good
             self._raising.appended(decision.level)
             log.info("raises the level of the cluster", to=decision.level)
-        # Clients' commands follow the level in the log, so they need not wait until it is applied.
-        self._hold(decision.holds)
+        if not decision.holds:
+            self._released_term = raft.term
 
-    def _hold(self, holds: bool) -> None:
-        if holds != self._is_founding:
-            self._is_founding = holds
-            self.raft.hold_forwarded(holds)
+    def _holds_commands(self) -> bool:
+        """Whether this leader takes no command yet, because its level may have to be the first one of a new cluster.
+
+        A cluster is new to a leader whose log holds no command, applied or not: one that is there already precedes all
+        that this leader appends, and if it is the level, then commands need not wait until it is applied. The others
+        wait from the election until this leader has decided (`_raise_level`), and a later leader decides again.
+        """
+        if not self._may_found:
+            return False
+        if self.machine.time or self.machine.level >= self._options.highest_level:
+            self._may_found = False
+            return False
+        raft = self.raft
+        return raft.is_leader and raft.term != self._released_term and self._last_stamp() == 0
 
     # --- replicated time ----------------------------------------------------------------------------------------
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
+
 from kvstore.compaction import FIRST_RETRY_TICKS, LAST_RETRY_TICKS
 from kvstore.node import NodeOptions
-from kvstore.proposals import Outcome, TooManyRequests
+from kvstore.proposals import Outcome, TooManyRequests, WritesRefused
 from kvstore.raft.types import ProposeRefusal, ProposeRequest, Refusal
 from kvstore.store.events import Event
-from kvstore.store.operations import Set
-from kvstore.wire import pack_command
+from kvstore.store.operations import Expire, Set
+from kvstore.wire import Announce, Command, Publish, UpdateMember, pack_command
 from tests.node_bench import ME, SECOND, Bench
 
 OPTIONS = NodeOptions(snapshot_bytes=1_000, max_log_bytes=4_000, keep_entries=2)
@@ -84,7 +86,7 @@ def test_what_makes_room_is_not_refused() -> None:
     assert isinstance(put(bench, 1)[0], TooManyRequests)
 
 
-def test_a_leader_refuses_what_is_forwarded_and_the_asker_hears_it_immediately() -> None:
+def refusing_leader() -> Bench:
     bench = Bench(options=OPTIONS)
     bench.lead()
     bench.disk.save_problem = "no space"
@@ -95,6 +97,62 @@ def test_a_leader_refuses_what_is_forwarded_and_the_asker_hears_it_immediately()
         bench.acknowledge()
         bench.tick(1)
     bench.wire.sent.clear()
+    return bench
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        Expire(),
+        Publish(SECOND, "n2", ()),
+        UpdateMember(SECOND, ("http://b:1",)),
+        Announce(SECOND, "n2", (), b"i" * 16, "0.2.0", 2),
+    ],
+)
+def test_a_leader_that_refuses_writes_appends_what_members_need_among_themselves(command: Command) -> None:
+    bench = refusing_leader()
+    last = bench.node.raft.last_index
+    bench.receive(ProposeRequest(ME, SECOND, bench.node.raft.term, 5, 1, 0, (pack_command(7, command),)))
+    assert bench.wire.take(ProposeRefusal) == []
+    assert bench.node.raft.last_index == last + 1
+
+
+def test_what_was_refused_is_not_appended_when_the_message_is_repeated() -> None:
+    bench = refusing_leader()
+    command = pack_command(7, Set(b"/a", b"v", False, None, False))
+    request = ProposeRequest(ME, SECOND, bench.node.raft.term, 5, 1, 0, (command,))
+    bench.receive(request)
+    bench.disk.save_problem = ""
+    while bench.node.snapshots.refusing:
+        bench.tick(1)
+        bench.acknowledge()
+    last = bench.node.raft.last_index
+    bench.receive(request)
+    assert bench.node.raft.last_index == last
+    bench.receive(request._replace(sequence=2))
+    assert bench.node.raft.last_index == last + 1
+
+
+def test_what_a_member_needs_goes_by_itself_when_it_was_refused_beside_a_client_s_write() -> None:
+    asker = Bench()
+    asker.follow()
+    outcomes: list[Outcome] = []
+    asker.node.propose(Set(b"/a", b"v", False, None, False), outcomes.append)
+    asker.node.propose(Publish(ME, "n1", ()), outcomes.append)
+    asker.flush()
+    for expected in (2, 1):
+        (request,) = asker.wire.take(ProposeRequest)
+        assert isinstance(request, ProposeRequest)
+        assert len(request.payloads) == expected
+        refusal = ProposeRefusal(ME, SECOND, 2, request.session, request.sequence, Refusal.WRITES_REFUSED)
+        asker.receive(refusal)
+        asker.flush()
+    assert asker.wire.take(ProposeRequest) == [], "a leader of the release before refuses it too"
+    assert [type(outcome) for outcome in outcomes] == [WritesRefused, WritesRefused]
+
+
+def test_a_leader_refuses_what_is_forwarded_and_the_asker_hears_it_immediately() -> None:
+    bench = refusing_leader()
     last = bench.node.raft.last_index
     command = pack_command(7, Set(b"/a", b"v", False, None, False))
     bench.receive(ProposeRequest(ME, SECOND, bench.node.raft.term, 5, 1, 0, (command,)))

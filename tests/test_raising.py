@@ -38,7 +38,7 @@ from kvstore.storage.segment import Staged
 from kvstore.store.events import Event
 from kvstore.store.operations import Set
 from kvstore.store.store import Store
-from kvstore.wire import Announce, MembershipChange, Publish, SetLevel, pack_command, stamp, unpack_command
+from kvstore.wire import Announce, Command, MembershipChange, Publish, SetLevel, pack_command, stamp, unpack_command
 from tests.node_bench import ME, SECOND, THIRD, Bench, entries_of
 from tests.sim.disk import SimCrash, SimFiles
 
@@ -115,6 +115,79 @@ def test_the_first_command_of_a_new_cluster_is_its_level() -> None:
     assert isinstance(event, Event)
     assert event.index == 2
     assert (bench.node.machine.level, bench.node.machine.store.index) == (2, 2)
+
+
+def test_what_clients_asked_before_the_election_comes_after_the_level() -> None:
+    """The leader may be elected and flushed many times before its next tick."""
+    bench = Bench(level=1)
+    outcomes = bench.propose()
+    bench.lead()
+    assert commands(bench) == [], "not before it has decided about the level"
+    request = ProposeRequest(
+        ME,
+        SECOND,
+        bench.node.raft.term,
+        9,
+        1,
+        EntryKind.COMMAND,
+        (pack_command(1, Set(b"/b", b"v", False, None, False)),),
+    )
+    bench.receive(request)
+    (refusal,) = bench.wire.take(ProposeRefusal)
+    assert isinstance(refusal, ProposeRefusal)
+    assert refusal.reason == Refusal.TRANSFERRING
+    bench.wire.known = {SECOND: 2, THIRD: 2}
+    bench.tick(1)
+    bench.settle_disk()
+    bench.acknowledge()
+    assert commands(bench) == [SetLevel(2), Set(b"/a", b"v", False, None, False)]
+    (event,) = outcomes
+    assert isinstance(event, Event)
+    assert event.index == 2
+
+
+def test_they_wait_while_the_entry_that_opens_the_term_is_not_applied() -> None:
+    bench = Bench(level=1)
+    bench.win()
+    bench.wire.known = {SECOND: 2, THIRD: 2}
+    bench.propose()
+    bench.tick(3)
+    bench.settle_disk()
+    assert commands(bench) == []
+    bench.acknowledge()
+    bench.tick(1)
+    bench.settle_disk()
+    assert [type(one) for one in commands(bench)] == [SetLevel, Set]
+
+
+@pytest.mark.parametrize("command", [SetLevel(2), Publish(SECOND, "n2", ())])
+def test_a_command_of_an_earlier_leader_that_is_not_applied_precedes_all_others(command: Command) -> None:
+    """So they need not wait for it: neither for the level, nor in a cluster that was not founded now."""
+    bench = Bench(level=1)
+    bench.follow()
+    (payload,) = stamp(NOW, [pack_command(7, command)])
+    bench.receive(AppendRequest(ME, SECOND, 2, 1, 1, (Entry(2, 2, 0, payload),), 1))
+    bench.settle_disk()
+    bench.win()
+    bench.propose()
+    log = bench.node.raft.log
+    assert bench.node.machine.time == 0, "it is not applied yet"
+    payloads = [entry.payload for entry in log.slice(2, log.last_index, 1 << 20) if entry.payload]
+    assert [type(unpack_command(one).command) for one in payloads] == [type(command), Set]
+
+
+def test_a_command_that_is_on_its_way_ends_the_founding() -> None:
+    """A founder that goes away afterwards makes no one wait."""
+    bench = founders()
+    bench.wire.known = {SECOND: 2, THIRD: 1}
+    bench.tick(1)
+    bench.propose()
+    bench.settle_disk()
+    bench.wire.known = {SECOND: 2}
+    bench.tick(1)
+    bench.propose(b"/b")
+    bench.settle_disk()
+    assert [type(one) for one in commands(bench)] == [Set, Set]
 
 
 def test_what_others_forward_waits_with_it() -> None:

@@ -41,6 +41,7 @@ from .types import (
     ReadRequest,
     ReadResponse,
     ReadState,
+    Refusal,
     Role,
     SnapshotMeta,
     SnapshotRequest,
@@ -152,9 +153,12 @@ class Raft(State):
             roles.become_follower(self, message.term, NO_MEMBER)
         return True
 
-    def hold_forwarded(self, holds: bool) -> None:
-        """As the leader: refuse what others forward until it is called with False; they send it again."""
-        self.holds_forwarded = holds
+    def judge_forwarded(self, reason: Refusal | None) -> None:
+        """Refuse the proposal that is stepped next, as the leader, for `reason`; None: raft alone judges it.
+
+        The refusal is given here and not by the driver, so that a repeated message cannot be appended afterwards.
+        """
+        self.forwarded_refusal = reason
 
     def propose(self, payloads: Sequence[bytes]) -> Proposal:
         """Commands, in this order and next to each other. Leader: appended. Otherwise: forwarded to the leader.

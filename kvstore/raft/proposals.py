@@ -114,9 +114,9 @@ def handle_propose_request(state: State, message: ProposeRequest) -> None:
         _refuse(state, message, Refusal.UNKNOWN)
         return
     kind = EntryKind(message.kind)
-    reason = Refusal.TRANSFERRING if state.holds_forwarded else _why_not(state, kind, message.payloads)
-    if reason is None and state.refuses_commands and kind is EntryKind.COMMAND:
-        reason = Refusal.WRITES_REFUSED
+    reason = state.forwarded_refusal
+    if reason is None:
+        reason = _why_not(state, kind, message.payloads)
     if reason is None:
         _append(state, kind, message.payloads)
     else:

@@ -20,6 +20,7 @@ from .types import (
     Message,
     ProposeRefusal,
     ReadState,
+    Refusal,
     Role,
     SnapshotMeta,
     VoteRequest,
@@ -36,8 +37,8 @@ class State:
         "configuration",
         "elapsed",
         "former_voter",
+        "forwarded_refusal",
         "heartbeat_elapsed",
-        "holds_forwarded",
         "leader",
         "log",
         "member_id",
@@ -58,7 +59,6 @@ class State:
         "random",
         "reads",
         "refusals",
-        "refuses_commands",
         "retires_at",
         "role",
         "round",
@@ -124,7 +124,6 @@ class State:
         self.timeout = 0  # `elapsed` at which the next election begins
         self.quick_left = 0  # elections that may still follow each other quickly; see election.leader_unreachable
         self.heartbeat_elapsed = 0
-        self.holds_forwarded = False  # as the leader: what others forward is to come again a little later
 
         # Follower: up to where this term's leader has confirmed our log. A heartbeat's commit counts up to here only.
         self.verified = 0
@@ -137,7 +136,7 @@ class State:
         self.pending_change = 0  # no change may be proposed before this index is applied
         self.retires_at = 0  # a leader without a vote: once this is applied, its successors know all they must
         self.proposals_seen: dict[tuple[int, int], int] = {}  # (sender, session): the last sequence taken
-        self.refuses_commands = False  # forwarded ones; the driver refuses its own before they come here
+        self.forwarded_refusal: Refusal | None = None  # the driver's judgement of what is forwarded next
         self.transferee = NO_MEMBER
         self.transfer_elapsed = 0
         self.waiting_reads: list[tuple[int, int]] = []  # (member, context), for the next round
