@@ -7,6 +7,7 @@ strings joined with "/".
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -42,6 +43,10 @@ class File(Protocol):
         """The contents and the size are on the disk when this returns."""
 
     def size(self) -> int: ...
+
+    def data_end(self) -> int:
+        """An offset from which on all bytes are zero, as far as the file system knows: at most the size. Of a file that
+        was allocated and never written, it is 0 where the system keeps track of that. Then nothing is read ahead."""
 
     def close(self) -> None: ...
 
@@ -114,6 +119,21 @@ class OSFile:
 
     def size(self) -> int:
         return os.fstat(self._descriptor).st_size
+
+    def data_end(self) -> int:
+        size = self.size()
+        end = 0
+        # Linux counts the pages of an allocated part as data once they were read, also those that it reads ahead: this
+        # file would seem to hold more with each start.
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+        try:
+            while end < size:
+                end = os.lseek(self._descriptor, os.lseek(self._descriptor, end, os.SEEK_DATA), os.SEEK_HOLE)
+        except OSError as error:
+            # ENXIO: there is no data after `end`. Any other error: this file system cannot tell.
+            return min(end, size) if error.errno == errno.ENXIO else size
+        return min(end, size)
 
     def close(self) -> None:
         if self._descriptor >= 0:

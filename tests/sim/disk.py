@@ -113,6 +113,10 @@ class SimFile:
         self._enter("size")
         return len(self._inode.view)
 
+    def data_end(self) -> int:
+        self._enter("data_end")
+        return len(self._inode.view.rstrip(b"\0"))
+
     def close(self) -> None:
         self._life = -1
 
@@ -376,4 +380,4 @@ class SimFiles:
         return "/" + path.strip("/") if path.strip("/") else ""
 
 
-_READS = frozenset({"pread", "open", "size", "list", "exists", "lock"})
+_READS = frozenset({"pread", "open", "size", "data_end", "list", "exists", "lock"})

@@ -46,6 +46,19 @@ def test_files_are_written_read_and_grown(disk: tuple[Files, str]) -> None:
         files.open(f"{base}/two")
 
 
+def test_nothing_but_zeros_follows_the_end_of_the_data(disk: tuple[Files, str]) -> None:
+    files, base = disk
+    file = files.create(f"{base}/one")
+    assert file.data_end() == 0
+    file.allocate(1 << 20)
+    for offset in (300_000, 70_000, 0, (1 << 20) - 1):
+        file.pwrite(b"x", offset)
+        end = file.data_end()
+        assert end <= file.size()
+        assert not any(file.pread(1 << 20, end))
+    file.close()
+
+
 def test_names_come_and_go(disk: tuple[Files, str]) -> None:
     files, base = disk
     files.make_folder(f"{base}/deep/folder")
