@@ -14,6 +14,7 @@ help:  ## list the targets
 
 # The constraints hold for the build as well, which pip does apart from the installation. What was compiled goes before:
 # where it cannot be made anew, an old one must not stay. With KVSTORE_PURE=1 it is not asked for, however old it is.
+# An editable installation has no bytecode, and under PYTHONDONTWRITEBYTECODE each start would compile 100 modules.
 $(READY): pyproject.toml setup.py constraints.txt $(if $(KVSTORE_PURE),,$(COMPILED))
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is not installed (Debian: apt-get install python3 python3-venv)"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) -V); choose another one: make PYTHON=python3.11"; exit 1; }
@@ -22,6 +23,7 @@ $(READY): pyproject.toml setup.py constraints.txt $(if $(KVSTORE_PURE),,$(COMPIL
 	@echo "installing kvstore and its dependencies (where there is a compiler, it takes a minute) ..."
 	@rm -rf build; find kvstore -name '*.so' -delete
 	@PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@$(BIN)/python -m compileall -q kvstore cmd
 	@missing=; for source in $(basename $(COMPILED)); do ls $$source.*.so >/dev/null 2>&1 || missing=1; done; test -z "$$missing" || \
 		echo "make: no C compiler, or none that works, so kvstored runs without its compiled parts, slower (Debian: apt-get install gcc python3-dev; then make -B $@)"
 	@touch $@

@@ -306,8 +306,10 @@ def free_ports(address: str, count: int) -> list[int]:
 
 
 def environment() -> dict[str, str]:
-    """Ours, without what would change a server's settings."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("ETCD_")}
+    """Ours, without what would change a server's settings, or make it compile its own source at each start, which no
+    installed one does."""
+    left_out = ("ETCD_", "PYTHONDONTWRITEBYTECODE")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     return kept | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "cmd")))}
 
 
