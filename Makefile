@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 COMPILED := $(wildcard kvstore/*.pyx kvstore/*/*.pyx) $(shell sed -n 's/^    "\(kvstore.*\.py\)",$$/\1/p' setup.py)
 
-.PHONY: help run cluster check lock-check test restarts sim fuzz fuzz-guided bench conformance differential listings shapes test-patroni restart-bench clean sizes upgrade
+.PHONY: help run cluster check lock-check test restarts sim fuzz fuzz-guided bench conformance differential listings shapes test-patroni restart-bench clean sizes upgrade rooms
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +89,9 @@ bench: $(READY)  ## ours and etcd side by side, half an hour; two minutes: ARGS=
 
 restart-bench: $(READY)  ## all members killed and started 20 times, ours and etcd's: when all serve
 	@exec $(BIN)/python -m benchmarks.restart $(ARGS)
+
+rooms: $(READY)  ## count the rooms, floors, arrows and circles, and draw docs/rooms.svg; inside one: ARGS=kvstore.http
+	@exec $(BIN)/python -m tests.tools.rooms $(or $(ARGS),--picture docs/rooms.svg)
 
 clean:  ## remove what was made, and the data of `make run` and `make cluster`
 	@rm -rf $(VENV) .clients run build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
