@@ -73,6 +73,8 @@ class StateMachine:
             raise AuthChanged("auth was switched on")
         if kind in _OPERATIONS:
             return self.store.apply(cast(Operation, command), now)
+        if kind is not SetLevel:
+            self.store.begin_unfounded()
         if kind in _AUTH_COMMANDS:
             return self.auth.apply(cast(AuthCommand, command))
         self.membership.apply(cast(Publish | UpdateMember | SetLevel | Announce, command))
@@ -123,6 +125,8 @@ class StateMachine:
             raise WireError(f"a snapshot of layout {layout} that does not begin like one")
         membership, auth, time = parts
         store = Store.restore(map(unpack, rest), history_limit, history_bytes, check_flag(is_founded))
+        if time:
+            store.begin_unfounded()
         return cls(store, Membership.restore(membership, level), Auth.restore(auth), check_number(time))
 
     def adopt(self, restored: StateMachine) -> None:

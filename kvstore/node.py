@@ -23,7 +23,7 @@ from kvstore import logs
 from kvstore.apply import REFUSALS, StateMachine
 from kvstore.compaction import Compaction, CompactionLimits, SavingDisk, SnapshotStatus
 from kvstore.forwarded import REFUSABLE, has_key_too_long, has_refusable
-from kvstore.levels import HIGHEST_LEVEL
+from kvstore.levels import FIRST_LEVEL, HIGHEST_LEVEL
 from kvstore.membership import Membership, MembershipError
 from kvstore.poison import ApplyFailed, Skipped
 from kvstore.proposals import (
@@ -194,6 +194,8 @@ class Node:
         self._raising = Raising(options.highest_level, FOUNDING_ELECTIONS * raft.config.election_ticks)
         #: While no command is known to be in any log: the first one may have to be the level; see `_holds_commands`.
         self._may_found = machine.time == 0 and machine.level < options.highest_level
+        if options.highest_level == FIRST_LEVEL:
+            machine.store.begin_unfounded()
         self._released_term = 0  # led by this member, who knows that no level comes before clients' commands
         self._receiver = SnapshotReceiver(raft.member_id, disk, network.send, self._snapshot_received)
 
@@ -256,6 +258,8 @@ class Node:
                 self._sweep()
             elif not self._clock.is_set and self.has_leader:
                 self._learn_time()
+        if self._may_found and FIRST_LEVEL in self._network.levels().values():
+            self.machine.store.begin_unfounded()  # the level may stay where it is
         if self.machine.level < self._options.highest_level:
             self._raise_level()
 

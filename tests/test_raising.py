@@ -35,10 +35,21 @@ from kvstore.storage.folder import DataFolder, identity_file
 from kvstore.storage.layout import Birth
 from kvstore.storage.records import SECTOR
 from kvstore.storage.segment import Staged
+from kvstore.store.errors import KeyNotFound
 from kvstore.store.events import Event
-from kvstore.store.operations import Set
+from kvstore.store.operations import Expire, Set, Update
 from kvstore.store.store import Store
-from kvstore.wire import Announce, Command, MembershipChange, Publish, SetLevel, pack_command, stamp, unpack_command
+from kvstore.wire import (
+    Announce,
+    Command,
+    CreateRole,
+    MembershipChange,
+    Publish,
+    SetLevel,
+    pack_command,
+    stamp,
+    unpack_command,
+)
 from tests.node_bench import ME, SECOND, THIRD, Bench, entries_of
 from tests.sim.disk import SimCrash, SimFiles
 
@@ -307,6 +318,58 @@ def test_a_cluster_that_is_founded_at_index_1_can_be_watched_from_its_beginning(
             store.watch(b"/", True, False, since, events.append)
         store.apply(Set(b"/last", b"v", False, None, False), NOW)
         assert [event.index for event in events if event] == [2, 2]
+
+
+REFUSED = Update(b"/missing", b"v", None, False)
+
+
+@pytest.mark.parametrize("first", [Publish(1, "n1", ()), Expire(), REFUSED, CreateRole(b"r", None, None)])
+def test_what_an_empty_store_of_level_1_shows_is_the_index_before_its_first_write(first: Command) -> None:
+    """The release before applies the same commands, so the first write takes index 1, whatever is shown."""
+    machine = state()
+    assert machine.store.shown_index == 1, "its founding is expected to take the index"
+    if first == REFUSED:
+        with pytest.raises(KeyNotFound) as refused:
+            machine.apply(first, NOW)
+        assert refused.value.index == 0
+    else:
+        machine.apply(first, NOW)
+    for store in (machine.store, StateMachine.restore(machine.freeze().chunks(), 100).store):
+        assert store.shown_index == 0
+        with pytest.raises(KeyNotFound) as missing:
+            store.get(b"/a", False, False, NOW)
+        assert missing.value.index == 0
+        events: list[Event | None] = []
+        store.watch(b"/", True, False, store.shown_index + 1, events.append)
+        store.apply(Set(b"/a", b"v", False, None, False), NOW)
+        assert [event.index for event in events if event] == [1]
+
+
+def test_a_store_that_shows_0_shows_1_once_it_is_founded() -> None:
+    machine = state()
+    machine.apply(Publish(1, "n1", ()), NOW)
+    events: list[Event | None] = []
+    machine.store.watch(b"/", True, False, 1, events.append)
+    machine.apply(SetLevel(2), NOW)
+    assert machine.store.shown_index == 1
+    machine.apply(Set(b"/a", b"v", False, None, False), NOW)
+    assert [event.index for event in events if event] == [2]
+
+
+def test_a_member_that_holds_the_level_back_shows_what_level_1_shows() -> None:
+    bench = Bench(options=NodeOptions(highest_level=1), level=1)
+    assert bench.node.machine.store.shown_index == 0
+
+
+def test_a_member_that_met_one_of_the_release_before_expects_no_founding() -> None:
+    bench = Bench(level=1)
+    assert bench.node.machine.store.shown_index == 1
+    bench.wire.known = {SECOND: 2}
+    bench.tick(1)
+    assert bench.node.machine.store.shown_index == 1
+    bench.wire.known = {SECOND: 2, THIRD: 1}
+    bench.tick(1)
+    assert bench.node.machine.store.shown_index == 0
 
 
 def test_several_founders_begin_as_the_release_before_does() -> None:

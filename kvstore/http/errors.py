@@ -128,4 +128,4 @@ def api_error(error: StoreError | Unavailable) -> ApiError:
     if isinstance(error, Unavailable):
         return ApiError(RAFT_INTERNAL, error.message.encode())
     code, cause = _TRANSLATIONS[type(error)]
-    return ApiError(code, cause(error), error.index or 1)  # 0: as in answers.success_head
+    return ApiError(code, cause(error), error.index)

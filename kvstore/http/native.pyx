@@ -334,7 +334,7 @@ cdef bytes _compose(
     cdef bytes answer = PyBytes_FromStringAndSize(NULL, size)
     cdef char *start = PyBytes_AS_STRING(answer)
     cdef char *out = _copy(start, head)
-    out = _number(out, index or 1)  # as `success_head` says
+    out = _number(out, index)
     out = _literal(out, b"\r\nX-Raft-Index: ", 16)
     out = _number(out, raft_index)
     out = _literal(out, b"\r\nX-Raft-Term: ", 15)

@@ -64,10 +64,20 @@ class Store:
     def __init__(self, history_limit: int = HISTORY_LIMIT, history_bytes: int = HISTORY_BYTES) -> None:
         self.index = 0
         self.is_founded = False  # index 1 is the founding of the cluster, which is no event; see `found`
+        self._shown_empty = 1  # while the index is 0, see `shown_index`
         self.counts = Counts()
         self._tree = Tree()
         self._history = History(history_limit, history_bytes)
         self._watchers = Watchers()
+
+    @property
+    def shown_index(self) -> int:
+        """The index for clients: a watch from the index after it misses no write.
+
+        While nothing was written, it is 1 as long as the founding of the cluster is expected to take index 1, so that
+        no client sees a 0, which some take for "from now on". It is 0 once the first write is known to take index 1.
+        """
+        return self.index or self._shown_empty
 
     @property
     def watcher_count(self) -> int:
@@ -94,6 +104,8 @@ class Store:
             event = _APPLIERS[kind](self, operation, now)
         except StoreError as error:
             self.counts.refused(kind, error)
+            self.begin_unfounded()
+            error.index = self.shown_index
             raise
         self.counts.succeeded[kind] += 1
         return event
@@ -163,6 +175,11 @@ class Store:
             self.is_founded = True
             self._history.found()
 
+    def begin_unfounded(self) -> None:
+        """Expect the first write at index 1: commands are applied, and the cluster was not founded (see `found`), as in
+        the release before. No effect on a store that holds something; `found` may still follow."""
+        self._shown_empty = 0
+
     # --- snapshots ----------------------------------------------------------------------------------------------
 
     def freeze(self) -> frozen.Frozen:
@@ -203,6 +220,7 @@ class Store:
                 self._replay(event)
         self.index, self._tree, self._history = restored.index, restored._tree, missed
         self.is_founded = restored.is_founded
+        self._shown_empty = restored._shown_empty
 
     def _replay(self, event: Event) -> None:
         """Let the tree follow an event far enough that the right watchers wake: which nodes there are."""
@@ -314,6 +332,7 @@ class Store:
 
     def _expire(self, operation: Expire, now: int) -> None:
         tree = self._tree
+        self.begin_unfounded()
         for _ in range(operation.limit):
             first = tree.deadlines.first()
             if first is None or first[0] > now:
@@ -346,7 +365,7 @@ class Store:
         if nearest not in self._tree.children:
             return NotADirectory(self.index, nearest)
         end = key.find(b"/", len(nearest) + 1 if nearest != ROOT else 1)
-        return KeyNotFound(self.index, key if end == -1 else key[:end])
+        return KeyNotFound(self.shown_index, key if end == -1 else key[:end])
 
     def _not_a_file(self, key: bytes) -> StoreError:
         return RootReadOnly(self.index) if key == ROOT else NotAFile(self.index, key)

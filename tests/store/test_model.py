@@ -60,6 +60,7 @@ class StoreMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.now = NOW
         self.store = Store(HISTORY_LIMIT)
+        self.store.begin_unfounded()  # as the model does
         self.model = Model(HISTORY_LIMIT)
         self.pairs: list[tuple[Watcher, list[Event | None], ModelWatcher]] = []
 
@@ -118,6 +119,7 @@ class StoreMachine(RuleBasedStateMachine):
     def come_back_from_a_snapshot(self) -> None:
         """The store of a member that took a snapshot: nothing may differ, and its watchers live on."""
         restored = Store.restore(self.store.freeze().chunks(3), HISTORY_LIMIT)
+        restored.begin_unfounded()
         assert list(restored.freeze().chunks()) == list(self.store.freeze().chunks())
         self.store.adopt(restored)
 

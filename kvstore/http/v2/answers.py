@@ -99,11 +99,8 @@ _SUCCESS_HEAD = SUCCESS_HEAD + b"%d\r\nX-Raft-Index: %d\r\nX-Raft-Term: %d\r\n"
 
 
 def success_head(cluster_id: int, index: int, raft_index: int, raft_term: int) -> bytes:
-    """Header lines of a success (API.md section 2); `index` is the store's after the request.
-
-    It is 0 only until a new cluster has its level: then it is 1 without a write, and to clients 0 means "from now on".
-    """
-    return _SUCCESS_HEAD % (cluster_id, index or 1, raft_index, raft_term)
+    """Header lines of a success (API.md section 2); `index` is what the store shows after the request."""
+    return _SUCCESS_HEAD % (cluster_id, index, raft_index, raft_term)
 
 
 def answer_view(view: NodeView, head: bytes) -> Answer:

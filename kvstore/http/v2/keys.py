@@ -103,12 +103,12 @@ def read(
     view = store.get_within(request.key, request.recursive, request.sorted, backend.now(), SHORT_NODES, SHORT_BYTES)
     if view is None:
         if request.method == "HEAD":
-            return Answer(200, head_now(backend, store.index), b"")
+            return Answer(200, head_now(backend, store.shown_index), b"")
         otherwise = partial(_instead_of_listing, request, backend, load, permit)
         return LongListing(request, backend, load.long_answers, partial(head_now, backend), otherwise, listings)
     if permit is not None and not permit.scope == Scope.ALL and not view.is_dir:
         raise Denied
-    head = head_now(backend, store.index)
+    head = head_now(backend, store.shown_index)
     return Heavy(partial(answer_view, view, head)) if is_heavy(view.value) else answer_view(view, head)
 
 
@@ -149,7 +149,7 @@ def list_or_read(request: KeyRequest, backend: Backend, load: Load, listings: Li
             listings.keep(request, store.index, answer.body)
         return answer
     store.counts.got(request.recursive)
-    return Answer(200, head_now(backend, store.index), body)
+    return Answer(200, head_now(backend, store.shown_index), body)
 
 
 def watch(request: KeyRequest, backend: Backend, load: Load, permit: Permit) -> Watch:
@@ -158,7 +158,9 @@ def watch(request: KeyRequest, backend: Backend, load: Load, permit: Permit) -> 
     limits = load.limits
     if store.watcher_count >= limits.watchers:
         raise TooManyRequests("too many watchers")
-    started = Watch(head_now(backend, store.index), request.stream, limits.watch_backlog, permit, backend.auth.enabled)
+    started = Watch(
+        head_now(backend, store.shown_index), request.stream, limits.watch_backlog, permit, backend.auth.enabled
+    )
     started.register(store, request.key, request.recursive, request.wait_index)
     return started
 
