@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kvstore import logs
 from kvstore.apply import StateMachine
-from kvstore.joining import Ask, JoinError, join
 from kvstore.levels import FIRST_LEVEL, HIGHEST_LEVEL, check_known
 from kvstore.membership import Member, Membership, MembershipError, cluster_id
 from kvstore.poison import CannotSkip, Skipped, check_skips
@@ -38,6 +37,7 @@ from kvstore.store.store import Store
 from kvstore.wire import LaterVersion, WireError, unpack_change
 
 if TYPE_CHECKING:
+    from kvstore.joining import Ask
     from kvstore.tls.credentials import Credentials
 
 #: Where the log of every new cluster begins.
@@ -112,14 +112,26 @@ def open_member(
         settings.check_first_start()
         folder.founding = founding_of(settings)
         if settings.initial_cluster_state == "existing":
-            joined = join(settings, tls, ask)
-            identity = Identity(joined.cluster, joined.member, random_bytes(INCARNATION_BYTES))
-            joiner = join_member(files, folder, identity, joined.members, _new_store(settings), segment_bytes)
+            identity, members = _ask_who_it_is(settings, tls, ask, random_bytes)
+            joiner = join_member(files, folder, identity, members, _new_store(settings), segment_bytes)
             return _skipping(settings, files, joiner)
-    except (SettingsError, JoinError) as problem:
+    except SettingsError as problem:
         raise StartError(str(problem)) from None
     machine = new_machine(_new_store(settings), _initial_membership(settings), settings.max_level)
     return create_member(files, folder, settings.name, machine, random_bytes(INCARNATION_BYTES), segment_bytes)
+
+
+def _ask_who_it_is(
+    settings: Settings, tls: Credentials | None, ask: Ask | None, random_bytes: Callable[[int], bytes]
+) -> tuple[Identity, Iterable[Member]]:
+    """The identity of a member that joins, and the members of its cluster. StartError, SettingsError."""
+    from kvstore.joining import JoinError, join  # no other start needs an HTTP client, which takes long to load
+
+    try:
+        joined = join(settings, tls, ask)
+    except JoinError as problem:
+        raise StartError(str(problem)) from None
+    return Identity(joined.cluster, joined.member, random_bytes(INCARNATION_BYTES)), joined.members
 
 
 def new_machine(store: Store, membership: Membership, highest_level: int = HIGHEST_LEVEL) -> StateMachine:

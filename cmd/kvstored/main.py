@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
 from kvstore import logs
+from kvstore.collector import no_collections
 from kvstore.settings import Settings, SettingsError
 from kvstore.version import ETCD_SERVER_VERSION, VERSION
 from kvstored import flags
@@ -73,7 +74,8 @@ def run(
 
 def _serve(settings: Settings) -> int:
     # Only here: --help, --version and check need not wait for the whole server to be loaded.
-    from kvstore import server
+    with no_collections():
+        from kvstore import server
 
     return server.run(settings)
 
