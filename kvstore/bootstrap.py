@@ -328,7 +328,8 @@ def _check_belongs(settings: Settings, opened: Opened) -> None:
 def founding_of(settings: Settings) -> Founding:
     """What a member that starts for the first time is founded with, or joins with.
 
-    A joiner need not be told the token, because it asks its peers for the cluster.
+    A joiner asks its peers for the cluster and needs no token. Started without one, it does not know the token, and its
+    later starts are not checked against any; started with one, it is held to that.
     """
     cluster = [(member.name, *map(str, member.peer_urls)) for member in settings.initial_cluster]
     token = settings.initial_cluster_token

@@ -17,8 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from kvstore import logs
 from kvstore.membership import Member
-from kvstore.settings import Settings, Url, parse_url
+from kvstore.settings import Settings, SettingsError, Url, parse_url
 from kvstore.tls.sides import Refused
 
 if TYPE_CHECKING:
@@ -26,7 +27,12 @@ if TYPE_CHECKING:
 
 JOIN_SECONDS = 5.0
 MAX_ANSWER_BYTES = 1 << 20
+#: Peer URLs named by the answers that are asked, and URLs that are asked at a time: an answer cannot make us do more.
+MAX_NAMED = 256
+MAX_ASKING = 16
 INDEX_HEADER = "X-Raft-Index"
+
+log = logs.get("server")
 
 
 class JoinError(Exception):
@@ -77,11 +83,20 @@ def join(settings: Settings, tls: Credentials | None, ask: Ask | None = None) ->
 
     ask_all(others)
     named = {url for told in answers.values() for member in told.members for url in member.peer_urls}
-    ask_all(parse_url("initial-cluster", url) for url in sorted(named - set(ours)))
+    ask_all(_well_formed(sorted(named - set(ours))[:MAX_NAMED]))
     if not answers:
         why = "; ".join(f"{url}: {problem}" for url, problem in problems.items())
         raise JoinError(f"no member of the existing cluster answers ({why or 'none is named'})")
     return _decide(ours, answers, problems)
+
+
+def _well_formed(urls: Iterable[str]) -> Iterator[Url]:
+    """The URLs named by members, without those that cannot be asked: they are no fault of our flags."""
+    for url in urls:
+        try:
+            yield parse_url("initial-cluster", url)
+        except SettingsError:
+            log.warning("a member of the cluster is listed with an invalid peer URL; it is not asked", url=url)
 
 
 def _decide(ours: tuple[str, ...], answers: dict[Url, Told], problems: dict[Url, str]) -> Joined:
@@ -114,7 +129,7 @@ def _decide(ours: tuple[str, ...], answers: dict[Url, Told], problems: dict[Url,
 def _each(ask: Callable[[Url], Told | str], urls: Sequence[Url], in_parallel: bool) -> Iterator[Told | str]:
     if not in_parallel or not urls:
         return map(ask, urls)
-    with ThreadPoolExecutor(len(urls)) as threads:
+    with ThreadPoolExecutor(min(len(urls), MAX_ASKING)) as threads:
         return threads.map(ask, urls)
 
 

@@ -15,28 +15,26 @@ log = logs.get("server")
 
 
 class Newcomer:
-    """Collects the peers that belong to another cluster, while the log holds nothing but its beginning."""
+    """Judges the word of peers that belong to another cluster, while the log holds nothing but its beginning."""
 
     def __init__(self, member: int, folder: str) -> None:
         self._member = member
         self._folder = folder
-        self._foreign: set[int] = set()
 
-    def refused(self, peer: int, voters: Collection[int], is_untouched: bool) -> str:
+    def refused(self, peer: int, voters: Collection[int], is_untouched: bool, foreign: Collection[int]) -> str:
         """`peer` says that it is of another cluster. Return why this member must stop, or nothing.
 
-        `voters` are those of our own configuration. `is_untouched`: our log holds nothing but what the first start
-        made of `--initial-cluster`, and no leader was ever heard.
+        `foreign` are those whose last word to our hello was that: one that welcomed us since does not count. `voters`
+        are those of our own configuration. `is_untouched`: our log holds nothing but what the first start made of
+        `--initial-cluster`, and no leader was ever heard.
         """
         if not is_untouched or peer not in voters or self._member not in voters:
-            self._foreign.clear()
             return ""
-        self._foreign.add(peer)
-        foreign = self._foreign.intersection(voters)
-        if len(voters) - len(foreign) > len(voters) // 2:
+        if len(set(voters) - set(foreign)) > len(voters) // 2:
             log.error(
-                "a member of another cluster is at a URL of --initial-cluster; to join a cluster that runs, delete"
-                " this folder, which never held anything, and use --initial-cluster-state existing",
+                "a member of another cluster is at a URL of --initial-cluster; if that is a wrong URL, correct it; if"
+                " this member was to join the cluster that runs there, delete this folder, which never held anything,"
+                " and use --initial-cluster-state existing",
                 member=f"{peer:x}",
                 folder=self._folder,
             )

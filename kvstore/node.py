@@ -306,6 +306,7 @@ class Node:
                 sender=f"{message.sender:x}",
                 term=message.term,
                 own_term=self.raft.term,
+                remedy="if that member belongs to this cluster, remove it and add it again with an empty folder",
             )
 
     def propose(self, command: Command, done: Done) -> None:

@@ -390,7 +390,8 @@ class Server:
             self._stop(_FATAL_VERDICTS[counts])
         elif verdict is Verdict.CLUSTER:
             is_untouched = raft.log.last_index == bootstrap.GENESIS_INDEX and node.last_leader == NO_MEMBER
-            if why := self._newcomer.refused(member, raft.configuration.voters, is_untouched):
+            foreign = {one for one, said in self._transport.refusals.items() if said is Verdict.CLUSTER}
+            if why := self._newcomer.refused(member, raft.configuration.voters, is_untouched, foreign):
                 self._stop(why)
 
     # --- the loop -------------------------------------------------------------------------------------------------

@@ -664,15 +664,16 @@ class PeerTransport:
                 sender=f"{hello.sender:x}",
                 cluster=f"{hello.cluster:x}",
                 version=hello.version,
-                **self._advice(verdict),
+                **self._advice(verdict, hello.version),
             )
 
-    def _advice(self, verdict: Verdict) -> dict[str, str]:
+    def _advice(self, verdict: Verdict, version: int) -> dict[str, str]:
         if verdict is not Verdict.VERSION:
             return {}
-        return {
-            "why": f"here versions {self.lowest_version} to {PEER_VERSION} are spoken; start a later kvstored there"
-        }
+        spoken = f"here versions {self.lowest_version} to {PEER_VERSION} are spoken"
+        if version > PEER_VERSION:
+            return {"why": f"{spoken}; a later kvstored dials again with a version that both know, if there is one"}
+        return {"why": f"{spoken}; start a later kvstored there"}
 
     def joined(self, stream: Acceptor, urls: tuple[str, ...]) -> None:
         """A member may have moved while we were down: what it says of itself is newer than our state."""

@@ -1,7 +1,8 @@
 """When a member that others refuse must end: what they say of it counts once enough of those that it knows say so.
 
-One member, or a stranger that answers at an address, may be wrong or lie: its word alone stops no member. What the log
-says needs none of this. Pure: no sockets, no clock.
+One member, or a stranger that answers at an address, may be wrong or lie: its word alone stops no member of three or
+more. With two members the word of the other one is enough. What the log says needs none of this. Pure: no sockets, no
+clock.
 """
 
 from __future__ import annotations

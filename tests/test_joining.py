@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kvstore.joining import Joined, JoinError, Told, join
+from kvstore.joining import MAX_NAMED, Joined, JoinError, Told, join
 from kvstore.membership import Member
 from kvstore.settings import Settings, Url, parse_initial_cluster, parse_urls
 
@@ -71,6 +71,23 @@ def test_members_that_the_flags_do_not_name_are_asked_too() -> None:
 
     assert join(settings, None, ask).member == NEW
     assert asked == ["n1", "n2", "n3", "n4"]
+
+
+def test_an_invalid_url_of_another_member_is_no_fault_of_the_flags() -> None:
+    wrong = [*AFTER, Member(6, "", ("nonsense",)), Member(8, "", ("http://[:1",))]
+    assert joined(n1=Told(7, wrong, 100), n2=AHEAD).member == NEW
+
+
+def test_one_answer_makes_only_so_many_others_be_asked() -> None:
+    asked: list[Url] = []
+    many = [*AFTER, *(Member(100 + number, "", (f"http://h{number}:1",)) for number in range(1000))]
+
+    def ask(url: Url) -> Told:
+        asked.append(url)
+        return Told(7, many, 100)
+
+    assert join(SETTINGS, None, ask).member == NEW
+    assert len(asked) <= MAX_NAMED + len(OTHERS)
 
 
 def test_a_member_that_has_not_started_need_not_answer() -> None:
