@@ -1,4 +1,4 @@
-"""The express lane: plain key requests that arrive whole, answered without a task, a future or aiohttp.
+"""The express lane: plain key requests that arrive whole, answered without a task, a future or aiohttp; and /health.
 
 Theory of operation. A connection begins here, unless Host headers must be looked at (app.py). A request is taken only
 if its head leaves no doubt (heads.py): HTTP/1.1, a key, a few harmless header lines, at most one Content-Length. The
@@ -23,7 +23,7 @@ from kvstore.auth import Auth, AuthChanged
 from kvstore.http.backend import TooManyRequests, Unavailable
 from kvstore.http.errors import ApiError
 from kvstore.http.guard import Permit, Scope
-from kvstore.http.heads import LINE
+from kvstore.http.heads import HEALTH_LINE, LINE, NO_BODY
 from kvstore.http.intake import NOT_NOW
 from kvstore.http.lane import EXPRESS_BYTES, Lane
 from kvstore.http.load import drop
@@ -47,6 +47,8 @@ TURN_REQUESTS = 64
 _END = b"\r\n\r\n"
 _METHODS = {b"GET": "GET", b"PUT": "PUT", b"POST": "POST", b"DELETE": "DELETE"}
 _WITH_BODY = frozenset((b"PUT", b"POST"))
+#: What a connection waits for whose client asks for /health: nothing of it is looked at.
+_HEALTH = parse_key_request("GET", PREFIX, b"quorum=true", b"")
 
 log = logging.getLogger(__name__)
 
@@ -255,6 +257,11 @@ class Express:
                 return self.leave()
             line_end = rest.find(b"\r\n", at)
             head = lane.heads.judge(rest[line_end : begin - 4])
+            if head == NO_BODY and rest[at:line_end] == HEALTH_LINE:
+                self._arrived(begin)
+                self._asked = _HEALTH
+                lane.probe(self)
+                return True
             line = LINE.fullmatch(rest, at, line_end)
             if head is None or line is None or lane.backend.auth.enabled:
                 return self.leave()
@@ -328,7 +335,7 @@ class Express:
             self._write(answer)
 
     def composed(self, answer: Answer) -> None:
-        """The answer that was made in another thread."""
+        """The answer that was made in another thread, or the one to /health."""
         self._asked = None
         self._write(answer)
         if self._rest or self._is_half_closed:

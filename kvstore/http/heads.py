@@ -21,6 +21,9 @@ LINE = re.compile(
     rb"(GET|PUT|POST|DELETE) (/v2/keys(?:/(?![/.])[!$&-.0-;=@-Z_a-z~]*)*)(?:\?([!$%&-;=?@-Z_a-z~]*))? HTTP/1\.1"
 )
 
+#: The other request that is taken; of its method only GET, and no query.
+HEALTH_LINE = b"GET /health HTTP/1.1"
+
 _HEADER = re.compile(rb"\r\n([A-Za-z-]+):[ ]*([!-~](?:[ -~]*[!-~])?)?")
 _HARMLESS = frozenset((b"accept", b"accept-encoding", b"accept-language", b"cache-control", b"pragma", b"user-agent"))
 _HOST = re.compile(rb"[A-Za-z0-9.:\[\]_-]+")
@@ -32,6 +35,9 @@ class Head(NamedTuple):
 
     length: int  # of the body
     is_form: bool
+
+
+NO_BODY = Head(0, False)
 
 
 def judge(lines: bytes) -> Head | None:

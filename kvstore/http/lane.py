@@ -17,6 +17,7 @@ from kvstore.auth import Auth
 from kvstore.http.backend import Backend
 from kvstore.http.fanout import Fanout
 from kvstore.http.heads import Heads
+from kvstore.http.health import probe
 from kvstore.http.intake import Intake
 from kvstore.http.load import Load
 from kvstore.http.reply import Answer, Manner, date_line, last_piece, status_line
@@ -78,6 +79,7 @@ class Lane:
         self._head, self._created_head = status_line(200) + begin, status_line(201) + begin
         self.listings = Listings()
         self.is_closing = False
+        self._probes: set[asyncio.Task[Answer]] = set()  # the loop alone would not keep them
         self._settled: list[tuple[Express, Outcome | None]] = []
         self._ended: list[Express] = []
         self._deliveries: defaultdict[bytes, list[Express]] = defaultdict(list)
@@ -214,19 +216,26 @@ class Lane:
     def beside(self, heavy: Heavy, connection: Express) -> None:
         """Makes an answer in another thread, for a connection that serves nothing else until it gets it."""
 
-        def made(future: asyncio.Future[Answer]) -> None:
-            if future.cancelled():
-                return
-            bug = future.exception()
-            try:
-                if bug is None:
-                    connection.composed(future.result())
-            except Exception as problem:
-                bug = problem
-            if isinstance(bug, Exception):
-                connection.fail(bug)
+        self._loop.run_in_executor(None, heavy.make).add_done_callback(partial(self._made, connection))
 
-        self._loop.run_in_executor(None, heavy.make).add_done_callback(made)
+    def probe(self, connection: Express) -> None:
+        """Makes the answer to /health, for a connection that serves nothing else until it gets it."""
+        task = self._loop.create_task(probe(self.backend))
+        self._probes.add(task)
+        task.add_done_callback(self._probes.discard)
+        task.add_done_callback(partial(self._made, connection))
+
+    def _made(self, connection: Express, future: asyncio.Future[Answer]) -> None:
+        if future.cancelled():
+            return
+        bug = future.exception()
+        try:
+            if bug is None:
+                connection.composed(future.result())
+        except Exception as problem:
+            bug = problem
+        if isinstance(bug, Exception):
+            connection.fail(bug)
 
     def later(self, callback: Callable[[], None]) -> None:
         """In the next turn of the loop."""

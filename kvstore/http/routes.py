@@ -5,18 +5,17 @@ Knows the table's handlers by name only; they know nothing of it.
 
 from __future__ import annotations
 
-import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeAlias
 
-from kvstore.http.backend import Backend, Unavailable
+from kvstore.http.backend import Backend
 from kvstore.http.debug import DebugApi
 from kvstore.http.guard import Guard
+from kvstore.http.health import HEALTH, probe
 from kvstore.http.levels import serve_levels
 from kvstore.http.load import Load
 from kvstore.http.metrics import Metrics
-from kvstore.http.reply import JSON, TEXT, TEXT_ERROR, Answer
+from kvstore.http.reply import JSON, TEXT_ERROR, Answer
 from kvstore.http.request import Request
 from kvstore.http.target import Target, is_clean, parse_target, redirect
 from kvstore.http.v2.auth import INVALID_PATH, ROLES, USERS, AuthApi
@@ -27,8 +26,6 @@ from kvstore.limits import MOST_KEY_BYTES
 from kvstore.version import ETCD_CLUSTER_VERSION, ETCD_SERVER_VERSION
 
 Handler: TypeAlias = Callable[[Request], Awaitable[KeyAnswer]]
-
-HEALTH_SECONDS = 1.0  # etcd's limit for its own probe
 
 #: A longer path leads to nothing that there could be, and a page about it costs its length many times over.
 REDIRECTED_BYTES = 2 * MOST_KEY_BYTES
@@ -46,8 +43,6 @@ _VERSION = Answer(
     JSON,
     b'{"etcdserver":"%s","etcdcluster":"%s"}' % (ETCD_SERVER_VERSION.encode(), ETCD_CLUSTER_VERSION.encode()),
 )
-_HEALTHY = Answer(200, TEXT, b'{"health":"true"}')
-_UNHEALTHY = Answer(503, TEXT_ERROR, b'{"health":"false"}\n')
 
 
 class Route(NamedTuple):
@@ -100,7 +95,7 @@ class Routes:
         self._exact: dict[bytes, Route] = {
             b"/v2/keys": key_space,
             b"/version": Route(("GET",), version),
-            b"/health": Route(("GET",), health),
+            HEALTH: Route(("GET",), health),
             b"/levels": Route(("GET",), levels),
             MEMBERS: membership,
             b"/v2/machines": Route(("GET", "HEAD"), members.machines),
@@ -152,28 +147,3 @@ class Routes:
                 is_deeper = route.is_named and path.find(b"/", len(prefix), -1) != -1
                 return INVALID_PATH if is_deeper else route
         return None
-
-
-async def probe(backend: Backend) -> Answer:
-    """/health: whether this member can reach a quorum, by a linearizable read of nothing, and accepts writes.
-
-    With a reason where snapshots fail, also while writes are still accepted.
-    """
-    if backend.has_leader:
-        try:
-            async with asyncio.timeout(HEALTH_SECONDS):
-                await backend.read_barrier()
-        except (TimeoutError, Unavailable):
-            return _UNHEALTHY
-        snapshots = backend.numbers().snapshots
-        if snapshots.refusing:
-            return Answer(503, TEXT_ERROR, _health("false", f"writes are refused: {snapshots.refusing}") + b"\n")
-        if snapshots.failing:
-            return Answer(200, TEXT, _health("true", f"snapshots fail: {snapshots.failing}"))
-        return _HEALTHY
-    return _UNHEALTHY
-
-
-def _health(healthy: str, reason: str) -> bytes:
-    """As etcd 3.5 writes it; 3.4 has no reason."""
-    return json.dumps({"health": healthy, "reason": reason}, separators=(",", ":")).encode()

@@ -136,6 +136,10 @@ class Watched:
         ("GET /v2/keysa", False),
         ("GET /v2/keys?wait=true&recursive=true&waitIndex=1", True),
         ("GET /version", False),
+        ("GET /health", True),
+        ("GET /health?a=b", False),
+        ("GET /health/", False),
+        ("PUT /health", False),
         ("HEAD /v2/keys/a", False),
         ("get /v2/keys/a", False),
         ("OPTIONS /v2/keys/a", False),
@@ -239,6 +243,46 @@ async def test_every_cut_of_two_requests_gives_the_same_answers() -> None:
     for cut in range(1, length, 3):
         for is_busy in (False, True):
             assert await answers(asked, pieces=[cut], is_busy=is_busy) == expected, cut
+
+
+async def test_health_is_answered_alike_between_other_requests() -> None:
+    asked = [("PUT /v2/keys/a", b"value=1"), ("GET /health", b""), ("GET /v2/keys/a", b""), ("GET /health", b"")]
+
+    async def ask(*headers: str, pieces: list[int] | None = None) -> list[object]:
+        sent = b"".join(request(line, *(FORM,) * bool(body), *headers, body=body) for line, body in asked)
+        async with one_connection(is_busy=False) as client:
+            for octets in (sent[: pieces[0]], sent[pieces[0] :]) if pieces else (sent,):
+                client.send(octets)
+                await client.writer.drain()
+                await asyncio.sleep(0)
+            return [plain(await client.response()) for _ in asked]
+
+    expected = await ask(NOT_EXPRESS)
+    assert [answer[0] for answer in expected] == [201, 200, 200, 200]  # type: ignore[index]
+    for cut in range(0, 250, 7):
+        assert await ask(pieces=[cut]) == expected, cut
+
+
+async def test_health_needs_nothing_of_aiohttp_with_auth_off_or_on(
+    http: Http, client: RawClient, backend: LocalBackend
+) -> None:
+    for is_on in (False, True):
+        if is_on:
+            furnish(backend)
+        assert backend.auth.enabled == is_on
+        assert (await client.ask(request("GET /health", "User-Agent: kube-probe/1.30", "Accept: */*"))).status == 200
+    assert http._general is None
+
+
+async def test_a_bug_in_the_probe_is_a_bare_500(
+    client: RawClient, backend: LocalBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(backend, "numbers", broken)
+    assert (await client.ask(request("GET /health"))).status == 500
+    assert await client.is_closed()
 
 
 async def test_a_body_is_never_taken_for_a_request(client: RawClient, backend: LocalBackend) -> None:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from kvstore.compaction import SnapshotStatus
-from kvstore.http import routes
+from kvstore.http import health
 from kvstore.http.app import Settings
 from kvstore.http.v2.keys import operation_of
 from kvstore.http.v2.parameters import parse_key_request
@@ -89,14 +89,17 @@ async def test_health_says_that_snapshots_fail_and_when_writes_are_refused(
     assert (await client.ask(request("GET /health"))).body == b'{"health":"true"}'
 
 
-async def test_health(client: RawClient, backend: LocalBackend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routes, "HEALTH_SECONDS", 0.01)
-    response = await client.ask(request("GET /health"))
+@pytest.mark.parametrize("headers", [(), ("X-Unknown: 1",)])  # the latter moves its connection to aiohttp
+async def test_health(
+    client: RawClient, backend: LocalBackend, monkeypatch: pytest.MonkeyPatch, headers: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(health, "HEALTH_SECONDS", 0.01)
+    response = await client.ask(request("GET /health", *headers))
     assert (response.status, response.body) == (200, b'{"health":"true"}')
     assert response.header("Content-Type") == "text/plain; charset=utf-8"
     for trouble in ("is_stuck", "has_quorum", "has_leader"):
         setattr(backend, trouble, trouble == "is_stuck")
-        response = await client.ask(request("GET /health"))
+        response = await client.ask(request("GET /health", *headers))
         assert (response.status, response.body) == (503, b'{"health":"false"}\n')
         setattr(backend, trouble, trouble != "is_stuck")
 
