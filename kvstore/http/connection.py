@@ -33,7 +33,7 @@ from kvstore.http.reply import (
 )
 from kvstore.http.request import SHORT_BODY_BYTES, BodyError
 from kvstore.http.v2.form import TOO_LARGE
-from kvstore.http.v2.long_listings import LongListing
+from kvstore.http.v2.streamed import Streamed
 from kvstore.http.v2.watches import Watch
 
 log = logging.getLogger(__name__)
@@ -167,7 +167,7 @@ class Parser:
 class Exchange:
     """One request and its way back. aiohttp makes it in place of its own, much larger, request object."""
 
-    __slots__ = ("_message", "_payload", "_task", "connection", "path", "query", "writer")
+    __slots__ = ("_held", "_message", "_payload", "_task", "connection", "path", "query", "writer")
 
     def __init__(
         self,
@@ -180,6 +180,7 @@ class Exchange:
         self._message = message
         self._payload = payload
         self._task = task  # aiohttp sets and clears it
+        self._held = 0  # bytes of its body that the load counts
         self.connection = connection
         self.writer = writer
         self.path = b""  # with `query`, set once the target is parsed
@@ -265,19 +266,19 @@ class Exchange:
 
     async def _collect(self, limit: int) -> bytes:
         pieces = []
-        size = 0
         load = self.connection.load
-        try:
-            while piece := await self._payload.readany():
-                if not load.take(len(piece)):
-                    raise TooManyRequests
-                pieces.append(piece)
-                size += len(piece)
-                if size > limit:
-                    raise BodyError(TOO_LARGE)
-        finally:
-            load.give(size)
+        while piece := await self._payload.readany():
+            if not load.take(len(piece)):
+                raise TooManyRequests
+            pieces.append(piece)
+            self._held += len(piece)
+            if self._held > limit:
+                raise BodyError(TOO_LARGE)
         return b"".join(pieces)
+
+    def release_body(self) -> None:
+        self.connection.load.give(self._held)
+        self._held = 0
 
     def manner(self, cors: bytes) -> Manner:
         return Manner(self.is_http11, self.keep_alive, self.method == "HEAD", cors)
@@ -382,7 +383,7 @@ class WatchReply:
 class Connection(web.RequestHandler):
     """aiohttp's protocol with the pieces above."""
 
-    __slots__ = ("_half_closed", "_wire", "listing", "load", "wants_body", "watch")
+    __slots__ = ("_half_closed", "_wire", "load", "streamed", "wants_body", "watch")
 
     def __init__(self, server: web.Server, loop: asyncio.AbstractEventLoop, load: Load) -> None:
         super().__init__(
@@ -395,7 +396,7 @@ class Connection(web.RequestHandler):
         self.load = load
         self._wire: asyncio.Transport | None = None  # `transport` is forgotten as it begins to close
         self.watch: Watch | None = None
-        self.listing: LongListing | None = None
+        self.streamed: Streamed | None = None
         self.wants_body = False  # a request waits for the rest of its body
         self._half_closed = False
         self._parser = cast(Any, Parser(self._fresh_parser, load))
@@ -507,8 +508,8 @@ class Connection(web.RequestHandler):
         self.load.resumed(self)
         if self.watch is not None:
             self.watch.flush()
-        elif self.listing is not None:
-            self.listing.flush()
+        elif self.streamed is not None:
+            self.streamed.flush()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp says None, asyncio also takes True
         """The client sends no more. A request that arrived whole is still answered, as etcd does; a watch ends."""

@@ -29,10 +29,17 @@ from kvstore.http.lane import EXPRESS_BYTES, Lane
 from kvstore.http.load import drop
 from kvstore.http.reply import LAST_CHUNK, Answer, chunk, compose, compose_stream_head, last_part, part, refusal
 from kvstore.http.sockets import send_now
-from kvstore.http.v2.heavy import Heavy
-from kvstore.http.v2.keys import answer_failure, answer_of, answer_refusal, list_or_read, operation_of, watch
-from kvstore.http.v2.long_listings import LongListing
+from kvstore.http.v2.keys import (
+    answer_failure,
+    answer_of,
+    answer_refusal,
+    list_or_read,
+    operation_of,
+    refuse_without_room,
+    watch,
+)
 from kvstore.http.v2.parameters import PREFIX, KeyRequest, parse_key_request
+from kvstore.http.v2.streamed import Streamed
 from kvstore.http.v2.watches import Watch
 from kvstore.limits import Limits
 from kvstore.proposals import Outcome
@@ -68,10 +75,10 @@ class Express:
         "_is_half_closed",
         "_is_serving",
         "_lane",
-        "_listing",
         "_quiet_since",
         "_request",
         "_rest",
+        "_streamed",
         "_transport",
         "_watch",
         "file",
@@ -87,7 +94,7 @@ class Express:
         self._asked: KeyRequest | None = None  # the request that waits for its outcome, or that a watch answers
         self._request = b""  # ... as it came, in case that it must be asked again
         self._watch: Watch | None = None  # the one that is served
-        self._listing: LongListing | None = None  # the one that is served, or waits for its turn
+        self._streamed: Streamed | None = None  # the answer that is being sent, or waits for its turn
         self._is_serving = False  # `_serve` is on the stack
         self._is_due = False  # there is more to serve, in a turn that is yet to come
         self._is_blocked = False  # the client does not read its answers
@@ -114,9 +121,9 @@ class Express:
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
-        if self._listing is not None:
-            self._listing.cancel()
-            self._listing = None
+        if self._streamed is not None:
+            self._streamed.cancel()
+            self._streamed = None
 
     def data_received(self, octets: bytes) -> None:
         if self._is_ending:
@@ -171,8 +178,8 @@ class Express:
         self._lane.load.resumed(self)
         if self._watch is not None:
             self._watch.flush()
-        elif self._listing is not None:
-            self._listing.flush()
+        elif self._streamed is not None:
+            self._streamed.flush()
         else:
             self._serve()
 
@@ -294,6 +301,12 @@ class Express:
         """`request` are the bytes that it came as, `written` is the path behind /v2/keys."""
         lane = self._lane
         if asked[0] != "GET":
+            if not lane.load.may_answer:
+                try:
+                    refuse_without_room(asked, lane.backend, lane.load)
+                except TooManyRequests as error:
+                    self._write(answer_failure(error, lane.backend))
+                    return
             self._asked, self._request = asked, request
             lane.backend.propose(operation_of(asked), self._settled)
             lane.begins_write()
@@ -315,27 +328,21 @@ class Express:
         lane = self._lane
         try:
             if lane.is_closing or self._is_half_closed:
-                answer: Answer | LongListing | Heavy | bytes = list_or_read(
-                    asked, lane.backend, lane.load, lane.listings
-                )
+                answer: Answer | Streamed | bytes = list_or_read(asked, lane.backend, lane.load, lane.listings)
             else:
                 answer = lane.look(asked)
         except (StoreError, TooManyRequests) as error:
             answer = answer_failure(error, lane.backend)
-        if isinstance(answer, LongListing):
-            self._begin_listing(answer, asked, request)
-        else:
-            self._answer(answer, asked)
+        self._answer(answer, asked, request)
 
-    def _answer(self, answer: Answer | Heavy | bytes, asked: KeyRequest) -> None:
-        if isinstance(answer, Heavy):
-            self._asked = asked
-            self._lane.beside(answer, self)
+    def _answer(self, answer: Answer | Streamed | bytes, asked: KeyRequest, request: bytes) -> None:
+        if isinstance(answer, Streamed):
+            self._begin_body(answer, asked, request)
         else:
             self._write(answer)
 
     def composed(self, answer: Answer) -> None:
-        """The answer that was made in another thread, or the one to /health."""
+        """The answer to /health."""
         self._asked = None
         self._write(answer)
         if self._rest or self._is_half_closed:
@@ -353,9 +360,9 @@ class Express:
         lane = self._lane
         if type(outcome) is Event:
             if lane.is_closing or self._is_half_closed:
-                self._answer(answer_of(outcome, asked, lane.backend), asked)
+                self._answer(answer_of(outcome, asked, lane.backend, lane.load), asked, request)
             else:
-                self._answer(lane.answer(outcome, asked), asked)
+                self._answer(lane.answer(outcome, asked), asked, request)
         elif isinstance(outcome, AuthChanged) or (outcome is None and lane.backend.auth.enabled):
             # Auth was switched on meanwhile, so it was not done: it is asked again where permission is looked for.
             self._ask_again(request)
@@ -363,7 +370,7 @@ class Express:
             self._look(asked, request)
         else:
             assert isinstance(outcome, StoreError | Unavailable), outcome
-            self._answer(answer_refusal(outcome, lane.backend), asked)
+            self._answer(answer_refusal(outcome, lane.backend, lane.load), asked, request)
         if self._rest or self._is_half_closed:
             self._serve()
 
@@ -405,7 +412,7 @@ class Express:
         log.error("a request failed", exc_info=bug)
         if self._transport is None:
             return
-        if self._watch is not None or self._listing is not None:
+        if self._watch is not None or self._streamed is not None:
             self.abort()  # in the middle of a body nothing can be said
         else:
             self.write(refusal(500))
@@ -452,13 +459,13 @@ class Express:
         """Users or roles have changed."""
         if self._watch is not None:
             self._watch.review(auth)
-        elif self._listing is not None and auth.enabled and not self._listing.has_begun:
-            self._listing.cancel()  # it is asked again where permission is looked for
-            self._listing = self._asked = None
+        elif self._streamed is not None and auth.enabled and not self._streamed.has_begun:
+            self._streamed.cancel()  # it is asked again where permission is looked for
+            self._streamed = self._asked = None
             self._ask_again(self._request)
 
     def go_on(self) -> None:
-        """The watch, or the listing, has ended: what came meanwhile is served."""
+        """The watch, or the body, has ended: what came meanwhile is served."""
         self._asked = None
         self._request = b""
         if self._lane.is_closing:
@@ -466,20 +473,24 @@ class Express:
         elif self._rest or self._is_half_closed:
             self._serve()
 
-    # --- a long listing -------------------------------------------------------------------------------------------
+    # --- a body in slices -----------------------------------------------------------------------------------------
 
-    def _begin_listing(self, listing: LongListing, asked: KeyRequest, request: bytes) -> None:
-        self._asked, self._request, self._listing = asked, request, listing
+    def _begin_body(self, streamed: Streamed, asked: KeyRequest, request: bytes) -> None:
+        self._asked, self._request, self._streamed = asked, request, streamed
         self.stop_intake()  # what is sent piece by piece gathers in the transport
-        listing.attach(ListingSink(self))
+        streamed.attach(BodySink(self))
 
-    def begin_body(self, head: bytes) -> None:
+    def begin_body(self, head: bytes, status: int) -> None:
         lane = self._lane
-        self.write(compose_stream_head(head, lane.last if lane.is_closing else lane.usual))
+        self.write(compose_stream_head(head, lane.last if lane.is_closing else lane.usual, status))
 
-    def end_listing(self, answer: Answer | None) -> None:
-        """With `answer`, if it was none after all."""
-        self._listing = None
+    def end_body(self, answer: Answer | Streamed | None) -> None:
+        """With `answer`, if it is another one after all."""
+        self._streamed = None
+        if isinstance(answer, Streamed):
+            self._streamed = answer
+            answer.attach(BodySink(self))
+            return
         if answer is not None:
             self._write(answer)
         self._lane.ended(self)
@@ -545,8 +556,8 @@ class Express:
             drop(self._transport)
 
 
-class ListingSink:
-    """Where a long listing writes to (long_listings.Sink): a connection of the express lane."""
+class BodySink:
+    """Where an answer in slices is written to (streamed.Sink): a connection of the express lane."""
 
     __slots__ = ("_connection",)
 
@@ -557,18 +568,18 @@ class ListingSink:
     def is_stalled(self) -> bool:
         return self._connection.is_stalled
 
-    def begin(self, head: bytes) -> None:
-        self._connection.begin_body(head)
+    def begin(self, head: bytes, status: int = 200) -> None:
+        self._connection.begin_body(head, status)
 
     def send(self, piece: bytes) -> None:
         self._connection.write(part(piece))
 
     def end(self, last: bytes) -> None:
         self._connection.write(last_part(last))
-        self._connection.end_listing(None)
+        self._connection.end_body(None)
 
-    def answer(self, answer: Answer) -> None:
-        self._connection.end_listing(answer)
+    def answer(self, answer: Answer | Streamed) -> None:
+        self._connection.end_body(answer)
 
     def abort(self) -> None:
         self._connection.abort()

@@ -15,12 +15,12 @@ from aiohttp import web
 from kvstore.http.backend import Backend, TooManyRequests
 from kvstore.http.connection import Connection, Exchange, Reply, WatchReply
 from kvstore.http.guard import BUSY
-from kvstore.http.listing_reply import ListingReply
 from kvstore.http.load import Load
 from kvstore.http.reply import Answer, Manner, compose, refusal
 from kvstore.http.routes import Routes
+from kvstore.http.streamed_reply import StreamedReply
 from kvstore.http.target import BadTarget
-from kvstore.http.v2.long_listings import LongListing
+from kvstore.http.v2.streamed import Streamed
 from kvstore.http.v2.watches import Watch
 from kvstore.http.whitelist import Whitelist
 
@@ -66,7 +66,7 @@ class General(web.Server):
         self.open_connections -= 1
         self._held.connections -= 1
 
-    async def _serve(self, exchange: Exchange) -> Reply | WatchReply | ListingReply:
+    async def _serve(self, exchange: Exchange) -> Reply | WatchReply | StreamedReply:
         """One request, whatever its route. Called by aiohttp."""
         if not exchange.is_http1:
             return Reply(refusal(400), keep_alive=False)
@@ -86,10 +86,12 @@ class General(web.Server):
             answer = await found.handler(exchange)
         except TooManyRequests:
             answer = BUSY
+        finally:
+            exchange.release_body()
         if isinstance(answer, Watch):
             return WatchReply(answer, exchange.manner(self._cors_lines(exchange)))
-        if isinstance(answer, LongListing):
-            return ListingReply(answer, exchange.manner(self._cors_lines(exchange)))
+        if isinstance(answer, Streamed):
+            return StreamedReply(answer, exchange.manner(self._cors_lines(exchange)))
         return self._reply(exchange, answer)
 
     def _reply(self, exchange: Exchange, answer: Answer, keep_alive: bool = True) -> Reply:

@@ -23,11 +23,11 @@ from kvstore.http.load import Load
 from kvstore.http.reply import Answer, Manner, date_line, last_piece, status_line
 from kvstore.http.shortcut import Query, compose_event, compose_view, is_compiled, take
 from kvstore.http.v2.answers import SUCCESS_HEAD, answer_view
-from kvstore.http.v2.heavy import LARGE_BYTES, Heavy, is_heavy
 from kvstore.http.v2.keys import answer_of, head_now, list_or_read
+from kvstore.http.v2.large import LARGE_BYTES, answer_large_view
 from kvstore.http.v2.listings import Listings
-from kvstore.http.v2.long_listings import LongListing
 from kvstore.http.v2.parameters import KeyRequest
+from kvstore.http.v2.streamed import Streamed
 from kvstore.http.vigil import Vigil
 from kvstore.proposals import Outcome
 from kvstore.store.events import Event
@@ -114,7 +114,7 @@ class Lane:
         if is_compiled:
             self.vigil.tell(is_write=True)
 
-    def answer(self, event: Event, asked: KeyRequest) -> Answer | Heavy | bytes:
+    def answer(self, event: Event, asked: KeyRequest) -> Answer | Streamed | bytes:
         """Bytes are the whole answer, as on a connection that lives on."""
         backend = self.backend
         if not asked.no_value_on_success and not _has_large_value(event):
@@ -123,17 +123,17 @@ class Lane:
             )
             if answer is not None:
                 return answer
-        return answer_of(event, asked, backend)
+        return answer_of(event, asked, backend, self.load)
 
-    def look(self, asked: KeyRequest) -> Answer | LongListing | Heavy | bytes:
+    def look(self, asked: KeyRequest) -> Answer | Streamed | bytes:
         """Raises as `list_or_read` does. Bytes as in `answer`."""
         backend = self.backend
         store = backend.store
         if self.load.may_answer and not store.is_directory(asked.key):
             view = store.get(asked.key, asked.recursive, asked.sorted, backend.now())
             value = view.value
-            if value is not None and len(value) > LARGE_BYTES and is_heavy(value):
-                return Heavy(partial(answer_view, view, head_now(backend, store.index)))
+            if value is not None and len(value) > LARGE_BYTES:
+                return answer_large_view(view, head_now(backend, store.index), backend, self.load)
             answer = compose_view(view, self._head, store.index, backend.raft_index, backend.raft_term, date_line())
             return answer or answer_view(view, head_now(backend, store.index))
         return list_or_read(asked, backend, self.load, self.listings)
@@ -212,11 +212,6 @@ class Lane:
             connection.abort()
         self._fanout.close()
         self.intake.close()
-
-    def beside(self, heavy: Heavy, connection: Express) -> None:
-        """Makes an answer in another thread, for a connection that serves nothing else until it gets it."""
-
-        self._loop.run_in_executor(None, heavy.make).add_done_callback(partial(self._made, connection))
 
     def probe(self, connection: Express) -> None:
         """Makes the answer to /health, for a connection that serves nothing else until it gets it."""

@@ -63,7 +63,10 @@ class Load:
         self._stalled: dict[Client, _Stall] = {}  # the oldest first
         self.unread_bytes = 0  # of answers, as of when their clients stalled
         self._loop = asyncio.get_running_loop()
+        self._held: dict[int, int] = {}  # how many answers hold a value, by its identity
+        self.held_bytes = 0  # of values that answers under way are made from, each counted once
         self.long_answers = Slices(limits, self._loop)
+        self.large_answers = Slices(limits, self._loop, are_few=False)
 
     @property
     def is_full(self) -> bool:
@@ -116,10 +119,24 @@ class Load:
         if stall is not None:
             self.unread_bytes -= stall.unread
 
+    def hold(self, value: bytes) -> None:
+        """An answer that is under way is made from it, until `let_go`."""
+        holders = self._held.get(id(value), 0)
+        self._held[id(value)] = holders + 1
+        if not holders:
+            self.held_bytes += len(value)
+
+    def let_go(self, value: bytes) -> None:
+        holders = self._held.pop(id(value)) - 1
+        if holders:
+            self._held[id(value)] = holders
+        else:
+            self.held_bytes -= len(value)
+
     @property
     def may_answer(self) -> bool:
         """Whether there is room for another large answer."""
-        return self.unread_bytes < self.limits.buffered_bytes
+        return self.unread_bytes + self.held_bytes < self.limits.buffered_bytes
 
     # --- the end --------------------------------------------------------------------------------------------------
 

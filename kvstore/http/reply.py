@@ -139,11 +139,11 @@ def compose(answer: Answer, manner: Manner) -> bytes:
 _USUAL = Manner(http11=True, keep_alive=True, head_only=False, cors=CORS_ANY)
 
 
-def compose_stream_head(head: bytes, manner: Manner) -> bytes:
-    """The head of a 200 whose body comes in pieces: chunked, or for HTTP/1.0 until the connection closes."""
+def compose_stream_head(head: bytes, manner: Manner, status: int = 200) -> bytes:
+    """The head of an answer whose body comes in pieces: chunked, or for HTTP/1.0 until the connection closes."""
     coding = b"Transfer-Encoding: chunked\r\n" if manner.http11 else b""
     closing = b"Connection: close\r\n" if manner.http11 and not manner.keep_alive else b""
-    return b"".join((_LINES[manner.http11][200], manner.cors, head, date_line(), closing, coding, b"\r\n"))
+    return b"".join((_LINES[manner.http11][status], manner.cors, head, date_line(), closing, coding, b"\r\n"))
 
 
 # Ten thousand watchers that are sent the same piece share one object, also while some of them leave it unread.

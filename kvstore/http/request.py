@@ -46,5 +46,9 @@ class Request(Protocol):
     async def body(self, limit: int) -> bytes:
         """The whole body. Raises BodyError when it is longer than `limit` bytes, or broken.
 
-        A client that waits for `100 Continue` gets it now: whoever does not ask for the body does not send it.
+        A client that waits for `100 Continue` gets it now: whoever does not ask for the body does not send it. The load
+        counts the bytes until `release_body`.
         """
+
+    def release_body(self) -> None:
+        """The body is parsed, and forgotten. Idempotent; called at the end of each request in any case."""

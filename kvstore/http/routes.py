@@ -19,13 +19,15 @@ from kvstore.http.reply import JSON, TEXT_ERROR, Answer
 from kvstore.http.request import Request
 from kvstore.http.target import Target, is_clean, parse_target, redirect
 from kvstore.http.v2.auth import INVALID_PATH, ROLES, USERS, AuthApi
-from kvstore.http.v2.keys import KeyAnswer, serve_keys
+from kvstore.http.v2.keys import serve_keys
 from kvstore.http.v2.members import MEMBERS, MembersApi
 from kvstore.http.v2.stats import StatsApi
+from kvstore.http.v2.streamed import Answered
+from kvstore.http.v2.watches import Watch
 from kvstore.limits import MOST_KEY_BYTES
 from kvstore.version import ETCD_CLUSTER_VERSION, ETCD_SERVER_VERSION
 
-Handler: TypeAlias = Callable[[Request], Awaitable[KeyAnswer]]
+Handler: TypeAlias = Callable[[Request], Awaitable[Answered | Watch]]
 
 #: A longer path leads to nothing that there could be, and a page about it costs its length many times over.
 REDIRECTED_BYTES = 2 * MOST_KEY_BYTES
@@ -78,7 +80,7 @@ class Routes:
         stats = StatsApi(backend)
         debug = DebugApi(backend, load.limits.request_bytes)
 
-        async def keys(request: Request) -> KeyAnswer:
+        async def keys(request: Request) -> Answered | Watch:
             return await serve_keys(request, backend, guard, load)
 
         async def version(request: Request) -> Answer:

@@ -45,19 +45,26 @@ class LongAnswer(Protocol):
 class _Running:
     """`waited`: for its client, in seconds, all together."""
 
-    __slots__ = ("stalled_since", "timer", "waited")
+    __slots__ = ("is_stalled", "stalled_since", "timer", "waited")
 
     def __init__(self) -> None:
+        self.is_stalled = False
         self.waited = 0.0
         self.stalled_since = 0.0
         self.timer: asyncio.TimerHandle | None = None
 
 
 class Slices:
-    """Of one member. All calls are made on the event loop's thread."""
+    """Of one member. All calls are made on the event loop's thread.
 
-    def __init__(self, limits: Limits, loop: asyncio.AbstractEventLoop) -> None:
+    `are_few`: of these answers `long_answers` are under way at a time, each for `write_seconds` of waiting for its
+    client at most, because they hold more than one slice. Of others any number is, and a client that does not read
+    is the load's to end.
+    """
+
+    def __init__(self, limits: Limits, loop: asyncio.AbstractEventLoop, are_few: bool = True) -> None:
         self._limits = limits
+        self._are_few = are_few
         self._loop = loop
         self._waiting: dict[LongAnswer, asyncio.TimerHandle] = {}  # in the order they came
         self._running: dict[LongAnswer, _Running] = {}
@@ -73,7 +80,7 @@ class Slices:
         return len(self._waiting)
 
     def add(self, answer: LongAnswer) -> None:
-        if len(self._running) < self._limits.long_answers and not self._waiting:
+        if not self._are_few or (len(self._running) < self._limits.long_answers and not self._waiting):
             self._begin(answer)
         else:
             self._waiting[answer] = self._loop.call_later(self._limits.turn_seconds, self._too_late, answer)
@@ -92,10 +99,12 @@ class Slices:
     def resume(self, answer: LongAnswer) -> None:
         """The client reads again."""
         running = self._running.get(answer)
-        if running is not None and running.timer is not None:
-            running.timer.cancel()
-            running.timer = None
-            running.waited += self._loop.time() - running.stalled_since
+        if running is not None and running.is_stalled:
+            running.is_stalled = False
+            if running.timer is not None:
+                running.timer.cancel()
+                running.timer = None
+                running.waited += self._loop.time() - running.stalled_since
             self._ready.append(answer)
             self._schedule()
 
@@ -110,9 +119,11 @@ class Slices:
         """After its head, or a slice."""
         running = self._running[answer]
         if answer.is_stalled:
-            running.stalled_since = self._loop.time()
-            left = max(0.0, self._limits.write_seconds - running.waited)
-            running.timer = self._loop.call_later(left, self._too_slow, answer)
+            running.is_stalled = True
+            if self._are_few:
+                running.stalled_since = self._loop.time()
+                left = max(0.0, self._limits.write_seconds - running.waited)
+                running.timer = self._loop.call_later(left, self._too_slow, answer)
         else:
             self._ready.append(answer)
             self._schedule()

@@ -136,6 +136,11 @@ class Store:
         """All nodes as they are now, for a long listing; to be released. Copies no node."""
         return self._tree.freeze(self.index)
 
+    def value(self, key: bytes) -> bytes | None:
+        """What a file holds; None for a directory, and where there is nothing. Not counted as a read."""
+        node = self._tree.nodes.get(key)
+        return None if node is None else node[0]
+
     def is_directory(self, key: bytes) -> bool:
         return key in self._tree.children
 

@@ -44,6 +44,9 @@ class Question:
         self.common_name = None
         self.has_short_body = False  # permission is judged twice, and the second time must be enough
 
+    def release_body(self) -> None:
+        pass
+
     async def body(self, limit: int) -> bytes:
         return b""
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
 from kvstore.http.app import Http, Settings, serve
 from kvstore.http.load import Load
+from kvstore.http.v2.parameters import KeyRequest, parse_key_request
 from kvstore.limits import Limits
 from kvstore.store.operations import Set
 from tests.fuzz.transport import Pipe
@@ -364,6 +367,28 @@ class TestArrivingBytes:
         first.send(b"x" * (200_000 - 180_006))
         assert (await first.response()).status == 201
         assert (await second.ask(put("/b", "value=" + "x" * 200_000))).status == 201
+        assert http.load.arriving_bytes == 0
+
+    async def test_a_body_counts_while_it_is_parsed_beside_the_loop(
+        self, client: RawClient, http: Http, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        is_parsed = threading.Event()
+
+        def parse(*arguments: Any) -> KeyRequest:
+            is_parsed.wait()
+            return parse_key_request(*arguments)
+
+        monkeypatch.setattr("kvstore.http.v2.keys.parse_key_request", parse)
+        body = "value=" + "x" * 280_000
+        try:
+            client.send(put("/b", body))
+            await until(lambda: http.load.arriving_bytes == len(body))
+            for _ in range(20):
+                await asyncio.sleep(0.001)
+                assert http.load.arriving_bytes == len(body)
+        finally:
+            is_parsed.set()
+        assert (await client.response()).status == 201
         assert http.load.arriving_bytes == 0
 
     async def test_heads_count_too_and_are_given_back(self, connect: Connect, http: Http) -> None:

@@ -107,14 +107,21 @@ def answer_view(view: NodeView, head: bytes) -> Answer:
     return Answer(200, head, b'{"action":"get","node":%s}\n' % encode_node(view))
 
 
-def answer_event(event: Event, head: bytes, no_value: bool) -> Answer:
+def event_status(event: Event) -> int:
+    return 201 if event.action == CREATE or (event.action == SET and event.previous is None) else 200
+
+
+def shows_no_value(event: Event, no_value: bool) -> bool:
     """`no_value`: noValueOnSuccess was asked for; deletions do not heed it."""
-    created = event.action == CREATE or (event.action == SET and event.previous is None)
-    if no_value and event.action in _WITHOUT_VALUE:
+    return no_value and event.action in _WITHOUT_VALUE
+
+
+def answer_event(event: Event, head: bytes, no_value: bool) -> Answer:
+    if shows_no_value(event, no_value):
         body = b'{"action":"%s"}\n' % event.action.encode()
     else:
         body = encode_event(event)
-    return Answer(201 if created else 200, head, body)
+    return Answer(event_status(event), head, body)
 
 
 def answer_error(error: ApiError, cluster_id: int) -> Answer:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TypeAlias
 
 from kvstore.auth import AuthChanged
 from kvstore.http.backend import Backend, TooManyRequests, Unavailable
@@ -17,11 +16,20 @@ from kvstore.http.guard import TRY_LATER, Denied, Guard, Permit, Scope
 from kvstore.http.load import Load
 from kvstore.http.reply import Answer
 from kvstore.http.request import BodyError, Request
-from kvstore.http.v2.answers import answer_error, answer_event, answer_view, success_head
-from kvstore.http.v2.heavy import LARGE_BYTES, Heavy, is_heavy, is_heavy_event
+from kvstore.http.v2.answers import answer_error, answer_event, answer_view, shows_no_value, success_head
+from kvstore.http.v2.large import (
+    LARGE_BYTES,
+    answer_large_event,
+    answer_large_failure,
+    answer_large_view,
+    is_large,
+    is_large_event,
+    may_be_large,
+)
 from kvstore.http.v2.listings import Listings
 from kvstore.http.v2.long_listings import SHORT_BYTES, SHORT_NODES, LongListing
 from kvstore.http.v2.parameters import WITH_BODY, KeyRequest, key_of, parse_key_request, wants_body
+from kvstore.http.v2.streamed import Answered
 from kvstore.http.v2.watches import Watch
 from kvstore.passwords import TooManyChecks
 from kvstore.store.errors import CompareFailed, StoreError
@@ -36,8 +44,6 @@ from kvstore.store.operations import (
     Set,
     Update,
 )
-
-KeyAnswer: TypeAlias = Answer | Watch | LongListing
 
 _new = tuple.__new__  # a NamedTuple made this way costs half
 
@@ -68,11 +74,18 @@ def head_now(backend: Backend, index: int) -> bytes:
     return success_head(backend.cluster_id, index, backend.raft_index, backend.raft_term)
 
 
-def answer_of(event: Event, request: KeyRequest, backend: Backend) -> Answer | Heavy:
+def refuse_without_room(request: KeyRequest, backend: Backend, load: Load) -> None:
+    """Raises TooManyRequests for a write that may have a large answer, while clients leave too much unread: once it
+    has taken place, it has to be answered."""
+    if not load.may_answer and may_be_large(request, backend):
+        raise TooManyRequests
+
+
+def answer_of(event: Event, request: KeyRequest, backend: Backend, load: Load) -> Answered:
     """The answer to a write that took place."""
     head = head_now(backend, event.index)
-    if is_heavy_event(event):
-        return Heavy(partial(answer_event, event, head, request.no_value_on_success))
+    if is_large_event(event) and not shows_no_value(event, request.no_value_on_success):
+        return answer_large_event(event, head, backend, load)
     return answer_event(event, head, request.no_value_on_success)
 
 
@@ -82,16 +95,16 @@ def answer_failure(error: ApiError | StoreError | Unavailable, backend: Backend)
     return answer_error(error, backend.cluster_id)
 
 
-def answer_refusal(error: ApiError | StoreError | Unavailable, backend: Backend) -> Answer | Heavy:
+def answer_refusal(error: ApiError | StoreError | Unavailable, backend: Backend, load: Load) -> Answered:
     """As `answer_failure`; a failed comparison names both values."""
-    if isinstance(error, CompareFailed) and error.values is not None and any(map(is_heavy, error.values)):
-        return Heavy(partial(answer_failure, error, backend))
+    if isinstance(error, CompareFailed) and error.values is not None and any(map(is_large, error.values)):
+        return answer_large_failure(error, error.values, backend, load)
     return answer_failure(error, backend)
 
 
 def read(
     request: KeyRequest, backend: Backend, load: Load, permit: Permit | None = None, listings: Listings | None = None
-) -> Answer | LongListing | Heavy:
+) -> Answered:
     """GET or HEAD from this member's own state; `listings` may keep the body of a long listing.
 
     Raises StoreError, TooManyRequests where clients leave too much of their answers unread, and Denied for a file in a
@@ -109,12 +122,16 @@ def read(
     if permit is not None and not permit.scope == Scope.ALL and not view.is_dir:
         raise Denied
     head = head_now(backend, store.shown_index)
-    return Heavy(partial(answer_view, view, head)) if is_heavy(view.value) else answer_view(view, head)
+    if not is_large(view.value):
+        return answer_view(view, head)
+    if request.method == "HEAD":
+        return Answer(200, head, b"")
+    return answer_large_view(view, head, backend, load)
 
 
 def _instead_of_listing(
     request: KeyRequest, backend: Backend, load: Load, permit: Permit | None, is_late: bool
-) -> Answer | None:
+) -> Answered | None:
     """The answer to a request for a long listing, if something else than that has become right while it waited."""
     if is_late:
         return answer_failure(TooManyRequests("too many long listings"), backend)
@@ -123,21 +140,18 @@ def _instead_of_listing(
     if backend.store.is_directory(request.key):
         return None
     try:
-        answer = read(request, backend, load, permit)
+        return read(request, backend, load, permit)
     except (StoreError, TooManyRequests) as error:
         return answer_failure(error, backend)
     except Denied:
         return _denied(backend)
-    if isinstance(answer, Heavy):
-        return answer.make()
-    return answer if isinstance(answer, Answer) else None
 
 
 def _denied(backend: Backend) -> Answer:
     return answer_failure(ApiError(UNAUTHORIZED, b"Insufficient credentials"), backend)
 
 
-def list_or_read(request: KeyRequest, backend: Backend, load: Load, listings: Listings) -> Answer | LongListing | Heavy:
+def list_or_read(request: KeyRequest, backend: Backend, load: Load, listings: Listings) -> Answered:
     """`read` by whoever may read everything; a directory's body may come out of `listings`. Raises as `read` does."""
     store = backend.store
     if not store.is_directory(request.key):
@@ -165,22 +179,16 @@ def watch(request: KeyRequest, backend: Backend, load: Load, permit: Permit) -> 
     return started
 
 
-async def serve_keys(request: Request, backend: Backend, guard: Guard, load: Load) -> KeyAnswer:
+async def serve_keys(request: Request, backend: Backend, guard: Guard, load: Load) -> Answered | Watch:
     """One request to the key space, from parsing to the answer or the watch that answers it."""
-    answer = await _serve_keys(request, backend, guard, load)
-    return (
-        answer if not isinstance(answer, Heavy) else await asyncio.get_running_loop().run_in_executor(None, answer.make)
-    )
-
-
-async def _serve_keys(request: Request, backend: Backend, guard: Guard, load: Load) -> KeyAnswer | Heavy:
     try:
         asked = await _parse(request, backend, guard, load)
         if asked.method in ("GET", "HEAD"):
             return await _look(request, asked, backend, guard, load)
-        return answer_of(await _write(request, asked, backend, guard), asked, backend)
+        refuse_without_room(asked, backend, load)
+        return answer_of(await _write(request, asked, backend, guard), asked, backend, load)
     except (ApiError, StoreError, Unavailable) as error:
-        return answer_refusal(error, backend)
+        return answer_refusal(error, backend, load)
     except Denied:
         return _denied(backend)
     except TooManyChecks:
@@ -205,7 +213,9 @@ async def _parse(request: Request, backend: Backend, guard: Guard, load: Load) -
     if len(body) <= LARGE_BYTES:  # a longer one is parsed beside the event loop
         return parse_key_request(method, path, request.query, body, limits)
     loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(None, parse_key_request, method, path, request.query, body, limits)
+    asked = await loop.run_in_executor(None, parse_key_request, method, path, request.query, body, limits)
+    request.release_body()
+    return asked
 
 
 async def _write(request: Request, asked: KeyRequest, backend: Backend, guard: Guard) -> Event:
@@ -219,7 +229,7 @@ async def _write(request: Request, asked: KeyRequest, backend: Backend, guard: G
     return await guard.execute(request, asked, operation)
 
 
-async def _look(request: Request, asked: KeyRequest, backend: Backend, guard: Guard, load: Load) -> KeyAnswer | Heavy:
+async def _look(request: Request, asked: KeyRequest, backend: Backend, guard: Guard, load: Load) -> Answered | Watch:
     """GET and HEAD. Nothing is awaited between a permission and what it permits."""
     auth = backend.auth
     if asked.quorum and asked.method == "GET":
