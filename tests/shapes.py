@@ -38,6 +38,8 @@ ODD = b"X-Odd: 1"  # a header line that only aiohttp takes
 ROOT = b"Authorization: Basic " + base64.b64encode(b"root:secret")
 _BOUND = re.compile(rb'kvstored_loop_delay_seconds_bucket\{le="([^"]+)"\} (\d+)')
 _LENGTH = re.compile(rb"\r\nContent-Length: (\d+)\r\n")
+_CHUNKED = b"\r\nTransfer-Encoding: chunked\r\n"
+_LAST_CHUNK = b"\r\n0\r\n\r\n"
 _CHANGES = re.compile(rb"\netcd_server_leader_changes_seen_total (\d+)")
 
 
@@ -217,6 +219,8 @@ def _metrics(member: Member) -> bytes:
 def _whole(connection: socket.socket, raw: bytes) -> tuple[int, int, bytes]:
     """Status (0: none), bytes, and the beginning of an answer, however the other side ends it."""
     kept, received = b"", 0
+    end = b""
+    is_chunked = False
     wanted: int | None = None
     with contextlib.suppress(OSError):
         connection.sendall(raw)
@@ -226,10 +230,21 @@ def _whole(connection: socket.socket, raw: bytes) -> tuple[int, int, bytes]:
             if not piece:
                 break
             received += len(piece)
+            if is_chunked:
+                end = (end + piece[-len(_LAST_CHUNK) :])[-len(_LAST_CHUNK) :]
+                if end == _LAST_CHUNK:
+                    break
+                continue
             if len(kept) < MEBIBYTE:
                 kept += piece
             if wanted is None and b"\r\n\r\n" in kept:
                 length = _LENGTH.search(kept)
+                is_chunked = length is None and _CHUNKED in kept and not raw.startswith(b"HEAD")
+                if is_chunked:
+                    end = kept[-len(_LAST_CHUNK) :]
+                    if end == _LAST_CHUNK:
+                        break
+                    continue
                 is_bare = raw.startswith(b"HEAD") or length is None
                 wanted = kept.index(b"\r\n\r\n") + 4 + (0 if is_bare or length is None else int(length[1]))
     status = int(kept[9:12]) if kept.startswith(b"HTTP/1.") else 0

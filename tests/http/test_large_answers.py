@@ -64,8 +64,10 @@ def put_there(backend: LocalBackend, value: bytes, key: bytes = b"/d/a") -> None
 def unread(http: Http) -> list[int]:
     """By connection."""
     general = http._general.connections if http._general is not None else []
-    connections = [connection for connection in general if isinstance(connection, Connection)]
-    return [connection.unread for connection in (*http._lane.connections, *connections)]
+    return [
+        *(connection.unread for connection in http._lane.connections),
+        *(connection.unread for connection in general if isinstance(connection, Connection)),
+    ]
 
 
 def pause(client: RawClient) -> None:
