@@ -40,8 +40,8 @@ log = logging.getLogger(__name__)
 
 #: `1`, CR LF, one byte, CR LF: what comes with each byte of a body at worst.
 CHUNK_OVERHEAD = 5
-#: Of a body, that aiohttp buffers before it pauses; it takes a sixteenth as many chunks, however short they are, before it
-#: does, and these are what is parsed in one go.
+#: Of a body, what aiohttp buffers before it pauses. It also pauses after a sixteenth as many chunks, however short they
+#: are, so these bound what is parsed in one go.
 BODY_BUFFER_BYTES = 16 << 10
 SHORT_BODY_DIGITS = len(str(SHORT_BODY_BYTES))
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}) ([^\x00-\x20\x7f]+) HTTP/1\.[01]\r\n")
@@ -277,7 +277,7 @@ class Exchange:
             self._held += len(piece)
             if self._held > limit:
                 raise BodyError(TOO_LARGE)
-            await asyncio.sleep(0)  # `readany` does not wait while there is more, and small chunks cost far more than bytes
+            await asyncio.sleep(0)  # `readany` does not wait while there is more, and each small chunk costs
         return b"".join(pieces)
 
     def release_body(self) -> None:

@@ -51,10 +51,10 @@ class RawClient:
             if length is not None:
                 return response._replace(body=await self.reader.readexactly(int(length)))
             if response.header("Transfer-Encoding") == "chunked":
-                body = b""
+                pieces = []
                 while piece := await self.chunk():
-                    body += piece
-                return response._replace(body=body)
+                    pieces.append(piece)
+                return response._replace(body=b"".join(pieces))
             return response._replace(body=await self.reader.read())
 
     async def chunk(self) -> bytes:
