@@ -285,7 +285,7 @@ class Link:
         self._speaker = speaker
         self._receiver = receiver
         self._tls = tls
-        self._complained: set[tuple[str, str]] = set()  # of TLS, since the last connection
+        self._complained: set[tuple[str, str]] = set()  # since the last connection
         self._waiting: list[bytes] = []
         self._transport: asyncio.Transport | None = None
         self._reported: Verdict | None = None
@@ -427,6 +427,12 @@ class Link:
             self._complained.add((url, why))
             log.warning("cannot speak with a member", peer=url, member=f"{self.member:x}", why=why)
 
+    def report_later_level(self) -> None:
+        """A member that went back to an earlier kvstored is sent nothing it cannot apply; if it is needed for a
+        majority, writes wait for it."""
+        why = f"it speaks version {self.version} and cannot read what the log holds; start the later kvstored there"
+        self._complain(self.connected_url, why)
+
     def dial_no_more(self) -> None:
         """The connection that there is, is the last."""
         self._dials = False
@@ -491,12 +497,15 @@ class PeerTransport:
         link = self._links.get(message.to)
         if link is None and message.to in self._streams:
             self._answer_stranger(message)
-        if link is not None and link.is_connected and is_understood(message, link.version):
+        if link is None or not link.is_connected:
+            self.traffic.dropped(message)
+        elif not is_understood(message, link.version):
+            link.report_later_level()
+            self.traffic.dropped(message)
+        else:
             packed = self._packers[link.version].pack(message)
             link.send(packed)
             self.traffic.sent(message, len(packed))
-        else:
-            self.traffic.dropped(message)
 
     def _answer_stranger(self, message: PeerMessage) -> None:
         """Dial a stranger once this member follows it as its leader, or votes for it: only then is it worth an answer.

@@ -22,7 +22,16 @@ from kvstore.hello import (
 from kvstore.membership import Member, Membership
 from kvstore.raft.types import AppendRequest, Configuration, Entry, EntryKind, HeartbeatRequest, VoteResponse
 from kvstore.transport import MAX_STRANGER_FRAME_BYTES, MAX_STRANGERS, Acceptor, PeerTransport
-from kvstore.wire import MessagePacker, PeerMessage, WireError, pack, unpack
+from kvstore.wire import (
+    TIME_BYTES,
+    MessagePacker,
+    PeerMessage,
+    SetLevel,
+    WireError,
+    pack,
+    pack_command,
+    unpack,
+)
 
 CLUSTER = 77
 SECONDS = 10.0
@@ -345,6 +354,24 @@ def test_frames_come_out_whole_however_they_are_cut() -> None:
 def test_a_frame_over_the_limit_is_refused_by_its_length_alone() -> None:
     with pytest.raises(WireError, match="the limit is 10"):
         list(FrameSplitter(10).feed((11).to_bytes(4, "big")))
+
+
+async def test_a_member_that_went_back_to_an_earlier_version_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    async with peer(1) as one, peer(2) as two:
+        introduce(one, 2, two.url)
+        await connected(one, 2)
+        one.transport._links[2].version = 1  # as a member of the release before speaks it
+        raised = Entry(1, 1, EntryKind.COMMAND, bytes(TIME_BYTES) + pack_command(1, SetLevel(2)))
+        append = AppendRequest(2, 1, 1, 0, 0, (raised,), 0)
+        for _ in range(3):
+            one.transport.send(append)
+        one.transport.send(heartbeat(1, 2, 7))
+        one.transport.flush()
+        await two.inbox.until(lambda: bool(two.inbox.messages))
+    assert [type(message) for message in two.inbox.messages] == [HeartbeatRequest]
+    (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert record.getMessage() == "cannot speak with a member"
+    assert "cannot read what the log holds" in record.__dict__["fields"]["why"]
 
 
 async def test_who_speaks_to_us_is_answered_although_we_do_not_know_it() -> None:
