@@ -4,9 +4,10 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DIST_TOOLS := build twine
 COMPILED := $(wildcard kvstore/*.pyx kvstore/*/*.pyx) $(shell sed -n 's/^    "\(kvstore.*\.py\)",$$/\1/p' setup.py)
 
-.PHONY: help run cluster check lock-check test restarts sim fuzz fuzz-guided bench conformance differential listings shapes test-patroni restart-bench clean sizes upgrade rooms
+.PHONY: help run cluster check lock-check test restarts sim fuzz fuzz-guided bench conformance differential dist listings shapes test-patroni restart-bench clean sizes upgrade rooms
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,8 +21,9 @@ $(READY): pyproject.toml setup.py constraints.txt $(if $(KVSTORE_PURE),,$(COMPIL
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) -V); choose another one: make PYTHON=python3.11"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "make: $(PYTHON) cannot make virtual environments (Debian: apt-get install python3-venv)"; exit 1; }
 	@test -x $(BIN)/pip || { echo "making $(VENV) ..."; $(PYTHON) -m venv --clear $(VENV); }
-	@echo "installing kvstore and its dependencies (where there is a compiler, it takes a minute) ..."
+	@echo "installing kvstored and its dependencies (where there is a compiler, it takes a minute) ..."
 	@rm -rf build; find kvstore -name '*.so' -delete
+	@$(BIN)/pip uninstall --quiet --yes --disable-pip-version-check kvstore 2>/dev/null # its name before 0.2
 	@PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@$(BIN)/python -m compileall -q kvstore cmd
 	@missing=; for source in $(basename $(COMPILED)); do ls $$source.*.so >/dev/null 2>&1 || missing=1; done; test -z "$$missing" || \
@@ -93,7 +95,16 @@ restart-bench: $(READY)  ## all members killed and started 20 times, ours and et
 rooms: $(READY)  ## count the rooms, floors, arrows and circles, and draw docs/rooms.svg; inside one: ARGS=kvstore.http
 	@exec $(BIN)/python -m tests.tools.rooms $(or $(ARGS),--picture docs/rooms.svg)
 
+# The pure wheel is built from the sdist as on a machine without a compiler. pip would take an earlier one from its cache.
+dist: $(READY)  ## sdist, compiled wheel and pure wheel in dist/, each installed and tried without a compiler; five minutes
+	@$(BIN)/python -c 'import build, twine' 2>/dev/null || PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check $(DIST_TOOLS)
+	@rm -rf dist
+	@PIP_CONSTRAINT=constraints.txt $(BIN)/python -m build --outdir dist >dist.log 2>&1 || { tail -n 20 dist.log; exit 1; }
+	@CC=/bin/false PIP_CONSTRAINT=constraints.txt $(BIN)/pip wheel --quiet --disable-pip-version-check --no-cache-dir --no-deps --wheel-dir dist dist/*.tar.gz
+	@$(BIN)/twine check --strict dist/*
+	@exec $(BIN)/python -m tests.tools.check_dist
+
 clean:  ## remove what was made, and the data of `make run` and `make cluster`
-	@rm -rf $(VENV) .clients run build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) .clients run build dist dist.log *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@find kvstore -name '*.so' -delete -o -name '*native.c' -delete

@@ -3,6 +3,7 @@
 All of it is optional: where there is no C compiler, Python runs the same, slower. docs/adr/0018 and 0023 say why these.
 """
 
+import sys
 from pathlib import Path
 
 from mypyc.build import mypycify
@@ -52,10 +53,19 @@ HOT = [
 #: Types are `make check`'s to judge; what the package depends on is not there while it is built.
 TYPES = ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent"]
 
+#: Commands that build nothing, so that mypyc need not read the sources for them.
+METADATA_ONLY = {"egg_info", "dist_info", "sdist"}
 
-class AllOrNone(build_ext):
-    """What mypyc makes is one library and a door to it for each module. Where one of them failed, none may stay: a door
-    to nothing cannot be imported, and hides the source beside it."""
+
+class OptionalExtensions(build_ext):
+    """Build as many extensions as this machine can.
+
+    mypyc makes one library, and for each module a shim that loads it. If any of them fails, remove them all: a shim
+    without its library cannot be imported, and hides the source beside it.
+
+    If no extension could be built, the wheel is pure: `py3-none-any` instead of this Python and this platform.
+    setuptools alone would go by the extensions that were asked for.
+    """
 
     def build_extensions(self) -> None:
         super().build_extensions()
@@ -63,15 +73,20 @@ class AllOrNone(build_ext):
         if not all(file.exists() for file in built):
             for file in built:
                 file.unlink(missing_ok=True)
+        if not any(Path(self.get_ext_fullpath(extension.name)).exists() for extension in self.extensions):
+            self.distribution.ext_modules = []
+            if wheel := self.distribution.get_command_obj("bdist_wheel", create=False):
+                wheel.root_is_pure = True
 
 
 native = [Extension(name, [name.replace(".", "/") + ".pyx"], extra_compile_args=["-O3"]) for name in NATIVE]
+is_build = METADATA_ONLY.isdisjoint(sys.argv)
 try:
-    hot = mypycify([*TYPES, *HOT], opt_level="3", group_name="kvstore.hot")
+    hot = mypycify([*TYPES, *HOT], opt_level="3", group_name="kvstore.hot") if is_build else []
 except SystemExit:  # mypy, perhaps a later one than ours, has said what it does not like
     hot = []
 for extension in hot:  # mypyc has every warning be an error, and each compiler has warnings of its own
     extension.extra_compile_args = [*extension.extra_compile_args, "-Wno-error"]
 for extension in native + hot:
     extension.optional = True
-setup(ext_modules=native + hot, cmdclass={"build_ext": AllOrNone})
+setup(ext_modules=native + hot, cmdclass={"build_ext": OptionalExtensions})

@@ -22,7 +22,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = "kvstore"
+ROOT = "kvstored"
 #: All that is needed to run, by the names that pip knows.
 WANTED = frozenset(
     {

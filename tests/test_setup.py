@@ -25,7 +25,7 @@ sys.argv = ["setup.py", "--quiet", "build_ext", "--build-lib", "built"]
 made = [setuptools.Extension(f"kvstore.{source.removesuffix('.c')}", [source]) for source in sources]
 mypyc.build.mypycify = lambda *paths, **options: made
 setup = setuptools.setup
-setuptools.setup = lambda ext_modules, **more: setup(name="kvstore", packages=[], ext_modules=made, **more)
+setuptools.setup = lambda ext_modules, **more: setup(name="kvstored", packages=[], ext_modules=made, **more)
 runpy.run_path(setup_py)
 """
 
