@@ -1,4 +1,4 @@
-"""Who may do what: users, roles and whether anybody asks, as replicated state (API.md section 10).
+"""Who may do what: users, roles and whether anybody asks, as replicated state (docs/api-v2.md, *Users and roles*).
 
 Users and roles change by commands out of the log alone and are checked again as they are applied, so that every
 member decides alike. Names, patterns and keys are bytes, as keys are everywhere; a pattern that ends in `*` covers

@@ -1,6 +1,6 @@
 """The one place that turns the store's and the cluster's errors into v2 codes, messages, causes and statuses.
 
-Source: API.md section 7. Nothing here knows how an error is written out.
+Source: docs/api-v2.md, *Errors*. Nothing here knows how an error is written out.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who asks, and may they: every check of one member's HTTP floor while auth is on (API.md section 10).
+"""Who asks, and may they: every check of one member's HTTP floor while auth is on (docs/api-v2.md, *Users and roles*).
 
 A request says who it comes from by HTTP Basic. Without an Authorization header it comes from the user that the
 client's certificate names, where `--client-cert-auth` is on and there is such a user, else from a guest. What is asked
@@ -35,7 +35,7 @@ from kvstore.wire import Checked, Guarded
 
 ATTEMPTS = 10  # at a write while users and roles keep changing
 
-#: All of API.md's 401s outside the key space, and the answer to one whose password was not looked at.
+#: All 401s of docs/api-v2.md outside the key space, and the answer to one whose password was not looked at.
 INSUFFICIENT = Answer(401, JSON, b'{"message":"Insufficient credentials"}')
 TRY_LATER = Answer(503, JSON + RETRY_LATER, b'{"message":"too many passwords wait to be checked, try again later"}')
 
@@ -88,7 +88,7 @@ class Permit(NamedTuple):
         """Whether an event that a watch of this key may meet is covered.
 
         Not covered are a file in the place of the directory `/app/`, and the removal of a directory whose name is
-        only a piece of the watched one, which a look back reports (API.md section 5).
+        only a piece of the watched one, which a look back reports (docs/api-v2.md, *Watching*).
         """
         key, at = self.asked.key, event.node.key
         if at == key:

@@ -64,7 +64,10 @@ def clean(path: bytes) -> bytes:
 
 
 def redirect(method: str, target: Target) -> Answer:
-    """301 to the clean path with the untouched query (API.md section 1): HTML for GET, empty for other verbs."""
+    """Redirect (301) to the clean path, with the query as it was: HTML for GET, empty for other verbs.
+
+    docs/api-v2.md, *Conventions*.
+    """
     location = quote_from_bytes(clean(target.path), safe="/$&+,:;=@").encode()
     if target.query:
         location += b"?" + target.query

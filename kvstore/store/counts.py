@@ -1,7 +1,7 @@
 """How often the store was asked for what, and how it ended: etcd's own numbers, its oddities included.
 
 Each member counts for itself, from its start; nothing here is replicated. Which refusals etcd counts as successes is
-recorded in the conformance scenarios `stats` (API.md section 9). Knows neither names nor JSON.
+recorded in the conformance scenarios `stats` (docs/api-v2.md, *Other paths*). Knows neither names nor JSON.
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@ import heapq
 
 SECOND = 1_000_000_000
 INT64_MIN, INT64_MAX = -(1 << 63), (1 << 63) - 1
-EARLIEST = 946_684_800 * SECOND  # 2000-01-01: a set or create with an earlier deadline is permanent (API.md 4)
+#: 2000-01-01. A set or create with an earlier deadline is permanent (docs/api-v2.md, *Time to live*).
+EARLIEST = 946_684_800 * SECOND
 BUCKET_BITS = 28  # 268 ms: a fraction of the sweep interval, so that a sweep looks at few keys not yet due
 STALE_FRONT = 1_024  # dead entries of the front heap beyond its living ones that are put up with
 
@@ -20,7 +21,10 @@ def _wrap64(number: int) -> int:
 
 
 def deadline(now: int, ttl: int) -> int | None:
-    """The deadline for a ttl in seconds; None: permanent. Wraps as etcd's 64-bit arithmetic does (API.md 4)."""
+    """The deadline for a ttl in seconds, or None for a permanent key.
+
+    Wraps as etcd's 64-bit arithmetic does (docs/api-v2.md, *Time to live*).
+    """
     # 0 stands for "no deadline" in etcd's request, so a sum that happens to be 0 is permanent there
     return _wrap64(now + _wrap64(ttl * SECOND)) or None
 

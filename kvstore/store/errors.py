@@ -23,7 +23,7 @@ class KeyRefused(StoreError):
 
 
 class KeyNotFound(KeyRefused):
-    """`key` is the first missing component of the path, not the key that was asked for (API.md section 3)."""
+    """`key` is the first missing component of the path, not the key that was asked for (docs/api-v2.md, *Errors*)."""
 
 
 class NotAFile(KeyRefused):

@@ -1,6 +1,6 @@
 """The last events, so that a watcher can ask for what it missed.
 
-Looking back matches by its own rules, which differ from those for events as they happen (API.md section 5).
+Looking back matches by its own rules, which differ from those for events as they happen (docs/api-v2.md, *Watching*).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The replicated state machine: applies operations from the log, answers reads, wakes watchers.
 
 Deterministic: the same operations with the same times give the same state, index and events on every member. The
-v2 semantics of `API.md` sections 3 to 5 live here, in one method for each operation; the tree below knows none
+v2 semantics of docs/api-v2.md, *Keys*, live here, in one method for each operation; the tree below knows none
 of them. It knows no log, no clock, no HTTP.
 """
 
@@ -148,8 +148,8 @@ class Store:
         """Wait for events of `key`, and with `recursive` of all below it, from the index `since` on (0: from now).
 
         An event that the history holds is delivered before this returns; the watcher then never gets another,
-        even as a stream (API.md 5). Otherwise `deliver` is called from `apply`, or soon after it where there is much
-        to deliver (see `pace_watchers`), for a one-shot watch once.
+        even as a stream (docs/api-v2.md, *Watching*). Otherwise `deliver` is called from `apply`, or soon after it
+        if there is much to deliver (see `pace_watchers`), for a one-shot watch once.
         `deliver` must not raise and must not call the store; it may cancel watchers.
         Raises HistoryCleared.
         """
@@ -255,7 +255,7 @@ class Store:
         old_value = old[0]
         if old_value is None:
             raise self._not_a_file(key)
-        # a replaced file is a new node: its createdIndex is new too (API.md 3)
+        # a replaced file is a new node: its createdIndex is new too (docs/api-v2.md, *Writing*)
         index = self.index + 1
         new_value = None if is_dir else old_value if refresh else value
         expiration = None if ttl is None else _deadline_of_new(now, ttl)
@@ -302,7 +302,7 @@ class Store:
         elif value:
             raise NotAFile(self.index, key)
         else:
-            # the answer has the new index, the directory keeps its old one (API.md 3)
+            # the answer has the new index, the directory keeps its old one (docs/api-v2.md, *Writing*)
             node = (None, created, modified, _expiration(now, ttl))
             shown = view(key, node, now)._replace(modified=index)
         self._tree.replace(key, old, node)
@@ -414,6 +414,9 @@ def _expiration(now: int, ttl: int | None) -> int | None:
 
 
 def _deadline_of_new(now: int, ttl: int) -> int | None:
-    """For set and create a deadline before the year 2000 means permanent; update and CAS take it (API.md 4)."""
+    """The deadline of a set or create, or None for a permanent key: also where it lies before the year 2000.
+
+    Update and compare-and-swap take such a deadline as it is (docs/api-v2.md, *Time to live*).
+    """
     expiration = deadline(now, ttl)
     return expiration if expiration is None or expiration >= EARLIEST else None

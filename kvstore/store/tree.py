@@ -187,7 +187,7 @@ class Tree:
     def listing(
         self, key: bytes, recursive: bool, sort: bool, now: int, max_nodes: int, max_bytes: int
     ) -> NodeView | None:
-        """The directory `key` with its children, or its whole subtree, without hidden nodes (API.md 3).
+        """The directory `key` with its children, or its subtree, without hidden nodes (docs/api-v2.md, *Reading*).
 
         None where it has more than `max_nodes`, hidden ones among them, or keys and values of more than `max_bytes`;
         to find that out costs no more than these.

@@ -1,4 +1,4 @@
-"""Who waits for events, and who is woken by one as it happens (API.md section 5).
+"""Who waits for events, and who is woken by one as it happens (docs/api-v2.md, *Watching*).
 
 An event costs in proportion to the watchers that may match it: those on its key, and the recursive ones above. Where
 these are many, or the event is large, the deliveries are put off and made in slices, so that a write with ten thousand

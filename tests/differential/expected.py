@@ -1,4 +1,4 @@
-"""What a server has to answer: a request is read, checked and done to the tree, as API.md has it.
+"""What a server has to answer: a request is read, checked and done to the tree, as docs/api-v2.md has it.
 
 Knows no server and no socket. Imports nothing of the project, like tree.py.
 """

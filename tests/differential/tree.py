@@ -1,7 +1,8 @@
 """The model's state: nested dicts, a list of every event, and every watch asked about every event.
 
-Each thing is done the slow and plain way, from API.md alone; nothing of the project is imported, so that no mistake
-can be made on both sides. Nodes and events are shown as the plain values their JSON is made of, in etcd's order.
+Each thing is done the slow and plain way, from docs/api-v2.md alone; nothing of the project is imported, so that no
+mistake can be made on both sides. Nodes and events are shown as the plain values their JSON is made of, in etcd's
+order.
 """
 
 from __future__ import annotations

@@ -136,7 +136,7 @@ async def test_what_etcd_answers_beyond_the_recordings(client: RawClient) -> Non
 
 
 class TestWithoutQuorum:
-    """API.md section 11: what is known here is still told; what would change is not done."""
+    """docs/api-v2.md, *Without a leader*: what is known here is still told; what would change is not done."""
 
     async def test_reads_go_on_and_changes_fail(self, client: RawClient, backend: LocalBackend) -> None:
         backend.apply(CreateUser(b"root", HASH, None))

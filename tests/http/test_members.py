@@ -1,4 +1,4 @@
-"""API.md section 8, where the recordings do not reach: who is refused, and what a change waits for."""
+"""docs/api-v2.md, *Members*, where the recordings do not reach: who is refused, and what a change waits for."""
 
 from __future__ import annotations
 

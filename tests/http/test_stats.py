@@ -1,4 +1,4 @@
-"""API.md section 9, where the recordings do not reach."""
+"""docs/api-v2.md, *Other paths*, where the recordings do not reach."""
 
 from __future__ import annotations
 

@@ -14,17 +14,6 @@ import pytest
 from tests.cluster import Cluster
 
 ROOT = Path(__file__).parents[2]
-PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
-
-
-def links(page: Path) -> list[str]:
-    targets = re.findall(r"\]\(([^)#]+)\)", page.read_text())
-    return [target for target in targets if "://" not in target]
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page: Path) -> None:
-    assert [target for target in links(page) if not (page.parent / target).exists()] == []
 
 
 def test_the_readme_begins_with_the_two_commands() -> None:

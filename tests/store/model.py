@@ -1,6 +1,6 @@
 """A dumb store to compare with: nested dicts, a list of every event, and every watcher asked about every event.
 
-It does each thing the slow and plain way, straight from API.md, and shares only the values with the real one.
+It does each thing the slow and plain way, straight from docs/api-v2.md, and shares only the values with the real one.
 """
 
 from __future__ import annotations

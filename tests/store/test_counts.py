@@ -1,4 +1,4 @@
-"""API.md section 9: what etcd counts for each request, as the recordings `stats` have it."""
+"""docs/api-v2.md, *Other paths*: what etcd counts for each request, as the recordings `stats` have it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""API.md section 3: what each operation answers, changes and refuses."""
+"""docs/api-v2.md, *Writing*: what each operation answers, changes and refuses."""
 
 from __future__ import annotations
 

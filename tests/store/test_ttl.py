@@ -1,4 +1,4 @@
-"""API.md section 4: deadlines, what is shown of them, and expiry."""
+"""docs/api-v2.md, *Time to live*: deadlines, what is shown of them, and expiry."""
 
 from __future__ import annotations
 

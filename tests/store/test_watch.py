@@ -1,4 +1,4 @@
-"""API.md section 5: who sees which event, as it happens and looking back."""
+"""docs/api-v2.md, *Watching*: who sees which event, as it happens and looking back."""
 
 from __future__ import annotations
 

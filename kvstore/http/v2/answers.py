@@ -99,7 +99,7 @@ _SUCCESS_HEAD = SUCCESS_HEAD + b"%d\r\nX-Raft-Index: %d\r\nX-Raft-Term: %d\r\n"
 
 
 def success_head(cluster_id: int, index: int, raft_index: int, raft_term: int) -> bytes:
-    """Header lines of a success (API.md section 2); `index` is what the store shows after the request."""
+    """Header lines of a success (docs/api-v2.md, *Conventions*); `index` is what the store shows after the request."""
     return _SUCCESS_HEAD % (cluster_id, index, raft_index, raft_term)
 
 

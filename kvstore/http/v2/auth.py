@@ -1,7 +1,8 @@
 """`/v2/auth`: users, roles and the switch, for root while auth is on and for everybody while it is off.
 
-From requests to replicated commands, and from their outcomes to etcd's answers: statuses and messages are API.md
-section 10, to the letter. A password is hashed here, before anything is replicated, and goes no further.
+From requests to replicated commands, and from their outcomes to etcd's answers: statuses and messages are those of
+docs/api-v2.md, *Users and roles*, to the letter. A password is hashed here, before anything is replicated, and goes no
+further.
 """
 
 from __future__ import annotations

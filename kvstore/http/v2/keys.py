@@ -49,7 +49,7 @@ _new = tuple.__new__  # a NamedTuple made this way costs half
 
 
 def operation_of(request: KeyRequest) -> Operation:
-    """The write that a PUT, POST or DELETE stands for (API.md section 3)."""
+    """The write that a PUT, POST or DELETE stands for (docs/api-v2.md, *Writing*)."""
     # At once, for each look at a field by its name costs as much as the whole of this line.
     method, key, value, previous_value, previous_index, previous_exists, ttl, refresh, is_dir, recursive, *_ = request
     has_condition = previous_value or previous_index

@@ -1,7 +1,7 @@
 """`/v2/members` and `/v2/machines`: who the members are, and changes to that.
 
-From requests to changes, and from their outcomes to etcd's answers, to the letter (API.md section 8). Which change is
-refused, and why, is decided below.
+From requests to changes, and from their outcomes to etcd's answers, to the letter (docs/api-v2.md, *Members*). Which
+change is refused, and why, is decided below.
 """
 
 from __future__ import annotations

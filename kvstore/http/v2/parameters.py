@@ -1,4 +1,4 @@
-"""The parameters of a request to the key space, checked in etcd's order (API.md section 6).
+"""The parameters of a request to the key space, checked in etcd's order (docs/api-v2.md, *Conventions*).
 
 From plain values to a `KeyRequest`, or an ApiError that names the first mistake. Knows no store.
 """

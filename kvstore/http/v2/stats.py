@@ -1,4 +1,4 @@
-"""`/v2/stats/self`, `/v2/stats/leader` and `/v2/stats/store`: a member's numbers as etcd's JSON (API.md section 9)."""
+"""`/v2/stats/self`, `/leader` and `/store`: a member's numbers as etcd's JSON (docs/api-v2.md, *Other paths*)."""
 
 from __future__ import annotations
 
