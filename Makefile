@@ -37,7 +37,7 @@ run: $(READY)  ## serve a single member on 127.0.0.1:2379, data in run/default
 cluster: $(READY)  ## serve three members on 127.0.0.1:2379, :22379 and :32379, data in run/cluster; TLS=1: mutual TLS
 	@exec $(BIN)/python -m tests.cluster $(if $(TLS),--tls)
 
-check: $(READY) lock-check  ## ruff, mypy, layering, bandit, pinned versions, audit of packages, links
+check: $(READY) lock-check  ## ruff, mypy, layering, bandit, pinned versions, audit of packages, links, wording
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy --no-error-summary
@@ -45,6 +45,7 @@ check: $(READY) lock-check  ## ruff, mypy, layering, bandit, pinned versions, au
 	@$(BIN)/bandit --quiet --configfile pyproject.toml --recursive kvstore cmd
 	@$(BIN)/python -m tests.audit
 	@$(BIN)/python -m tests.tools.links
+	@$(BIN)/python -m tests.tidy --check
 
 lock-check: $(READY)
 	@missing=$$($(BIN)/pip freeze --exclude-editable | grep -vixFf constraints.txt) || true; \
