@@ -12,11 +12,10 @@ from typing import get_args
 
 from kvstore.limits import MOST_KEY_BYTES, MOST_KEY_COMPONENTS
 from kvstore.store.operations import Expire
-from kvstore.wire import TIME_BYTES, Checked, Command, Guarded, unpack_command
+from kvstore.wire import Checked, Guarded, unpack_forwarded
 
 #: No shorter payload holds a key that is too deep: a component takes two bytes at least.
 _HARMLESS_BYTES = 2 * MOST_KEY_COMPONENTS
-_NO_TIME = bytes(TIME_BYTES)
 
 #: What clients ask for: refused while no snapshot succeeds, unlike what members need among themselves.
 REFUSABLE = frozenset((*get_args(Checked), Guarded)) - {Expire}
@@ -30,15 +29,11 @@ def has_key_too_long(payloads: Iterable[bytes]) -> bool:
 
 def has_refusable(payloads: Iterable[bytes]) -> bool:
     """Whether one of the commands is a client's."""
-    return any(type(_command_in(payload)) in REFUSABLE for payload in payloads)
-
-
-def _command_in(payload: bytes) -> Command:
-    return unpack_command(_NO_TIME + payload).command
+    return any(type(unpack_forwarded(payload)) in REFUSABLE for payload in payloads)
 
 
 def _is_key_too_long(payload: bytes) -> bool:
-    command = _command_in(payload)
+    command = unpack_forwarded(payload)
     if type(command) is Guarded:
         command = command.command
     key: bytes = getattr(command, "key", b"")

@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from kvstore.storage.layout import INCARNATION_BYTES
-from kvstore.wire import MAX_FRAME_BYTES, WireError, pack, unpack
+from kvstore.wire import LONG_BYTES, MAX_FRAME_BYTES, WireError, pack, unpack
 
 #: The versions of everything that a member says to another one. 1 is that of kvstored 0.1.
 LOWEST_VERSION = 1
@@ -75,13 +75,16 @@ _SIX = [int, int, int, int, bytes, tuple]
 
 
 class FrameSplitter:
-    """Turns a stream of bytes into frames. Raises WireError on a frame that is too long, before it is held."""
+    """Turns a stream of bytes into frames. Raises WireError on a frame that is too long, before it is held.
+
+    A long frame is not copied: it is handed over in the buffer that it was gathered in.
+    """
 
     def __init__(self, limit: int = MAX_FRAME_BYTES) -> None:
         self.limit = limit
         self._buffer = bytearray()
 
-    def feed(self, octets: bytes) -> Generator[bytes, None, None]:
+    def feed(self, octets: bytes) -> Generator[bytes | memoryview, None, None]:
         buffer = self._buffer
         buffer += octets
         start = 0
@@ -93,14 +96,22 @@ class FrameSplitter:
                 end = start + 4 + length
                 if len(buffer) < end:
                     break
-                frame = bytes(buffer[start + 4 : end])
-                start = end
+                if length > LONG_BYTES:
+                    whole, buffer = buffer, bytearray(memoryview(buffer)[end:])
+                    self._buffer = buffer
+                    frame: bytes | memoryview = memoryview(whole)[start + 4 : end]
+                    del whole
+                    start = 0
+                else:
+                    frame = bytes(memoryview(buffer)[start + 4 : end])
+                    start = end
                 yield frame
+                del frame
         finally:
             del buffer[:start]
 
 
-def frame(payload: bytes) -> bytes:
+def frame(payload: bytes | memoryview) -> bytes:
     """Four bytes of length, and the payload."""
     return _LENGTH.pack(len(payload)) + payload
 
@@ -119,7 +130,7 @@ class HelloReader:
     def __init__(self) -> None:
         self._first: Hello | None = None
 
-    def take(self, payload: bytes) -> Hello | None:
+    def take(self, payload: bytes | memoryview) -> Hello | None:
         """The hello once it is whole, None while a frame of it is missing. Raises WireError.
 
         A hello of an unknown version is whole with its first frame, since nothing is known of the others.

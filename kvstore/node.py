@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from operator import itemgetter
 from random import Random
 from typing import NamedTuple, Protocol
@@ -57,16 +57,21 @@ from kvstore.replicated_clock import ReplicatedClock
 from kvstore.store.operations import Expire
 from kvstore.streams import CHUNK_BYTES, SnapshotDisk, SnapshotReceiver, SnapshotSender
 from kvstore.wire import (
+    LONG_BYTES,
     Command,
+    Guarded,
     LaterVersion,
     MembershipChange,
+    Packed,
     PeerMessage,
     SetLevel,
     SnapshotAck,
     SnapshotChunk,
     UpdateMember,
+    joined,
     pack_change,
     pack_command,
+    pack_long_command,
     stamp,
     time_of,
     unpack_change,
@@ -313,7 +318,8 @@ class Node:
         """Replicates a command and applies it; `done` gets its outcome: in a later flush or tick, or from
         inside this call when it is refused at once."""
         self._next_request = request = self._next_request + 1
-        self._add(request, command, pack_command(request, command), done, type(command) is Expire)
+        encoded = pack_long_command(request, command) if _has_long(command) else pack_command(request, command)
+        self._add(request, command, encoded, done, type(command) is Expire)
 
     def propose_change(self, change: MembershipChange, done: Done) -> None:
         """Adds or removes members; `change.request` is filled in here."""
@@ -382,15 +388,15 @@ class Node:
     # --- proposals ----------------------------------------------------------------------------------------------
 
     def _add(
-        self, request: int, command: Command | MembershipChange, encoded: bytes, done: Done, is_ours: bool
+        self, request: int, command: Command | MembershipChange, encoded: Packed, done: Done, is_ours: bool
     ) -> None:
-        if len(encoded) > self._options.max_command_bytes:
+        proposal = Proposal(request, command, encoded, done, self.ticks + self._options.request_ticks)
+        if proposal.size > self._options.max_command_bytes:
             done(Refused("etcdserver: request is too large"))
             return
         if self._compaction.refusing and type(command) in REFUSABLE:
             done(WritesRefused(self._compaction.refusing))
             return
-        proposal = Proposal(request, command, encoded, done, self.ticks + self._options.request_ticks)
         try:
             self._proposals.add(proposal, is_ours)
         except TooManyRequests as refusal:
@@ -401,14 +407,14 @@ class Node:
         if self._holds_commands() or (self._gathers and not self.raft.is_leader):
             return
         while self.has_leader and (batch := self._proposals.next_batch(self._options.batch_bytes)):
-            payloads: Iterable[bytes] = [proposal.encoded for proposal in batch]
+            commands = [proposal.encoded for proposal in batch]
             try:
                 if isinstance(batch[0].command, MembershipChange):
-                    placed = self.raft.propose_configuration(batch[0].encoded)
+                    placed = self.raft.propose_configuration(joined(commands[0]))
+                elif self.raft.is_leader:
+                    placed = self.raft.propose(stamp(self._time(), commands))
                 else:
-                    if self.raft.is_leader:
-                        payloads = stamp(self._time(), payloads)
-                    placed = self.raft.propose(tuple(payloads))
+                    placed = self.raft.propose(tuple([joined(command) for command in commands]))
             except ProposalRefused as refusal:
                 if self._settle_refused(batch, refusal.reason):
                     return
@@ -751,6 +757,16 @@ class Node:
             log.warning("has no leader", term=term, member=member)
         if leader != self.raft.member_id:
             self._sender.stop()
+
+
+def _has_long(command: Command) -> bool:
+    """Whether a value in it is long."""
+    if isinstance(command, Guarded):
+        command = command.command
+    for field in command:  # noqa: SIM110  # a generator would be called for each field
+        if type(field) is bytes and len(field) > LONG_BYTES:
+            return True
+    return False
 
 
 def _compaction_limits(options: NodeOptions) -> CompactionLimits:

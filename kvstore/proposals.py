@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from kvstore.auth import AuthOutcome
 from kvstore.store.events import Event
-from kvstore.wire import Command, MembershipChange
+from kvstore.wire import Command, MembershipChange, Packed, joined, packed_bytes
 
 
 class Unavailable(Exception):
@@ -66,16 +66,20 @@ Done: TypeAlias = Callable[[Outcome], None]
 
 
 class Proposal:
-    """One command on its way. `term` is 0 while it is not with a leader; `alone`: it shares no batch with others."""
+    """One command on its way. `term` is 0 while it is not with a leader; `alone`: it shares no batch with others.
 
-    __slots__ = ("alone", "command", "deadline", "done", "encoded", "request", "settled", "term")
+    `encoded` in parts holds the command's own long value, not a copy.
+    """
+
+    __slots__ = ("alone", "command", "deadline", "done", "encoded", "request", "settled", "size", "term")
 
     def __init__(
-        self, request: int, command: Command | MembershipChange, encoded: bytes, done: Done, deadline: int
+        self, request: int, command: Command | MembershipChange, encoded: Packed, done: Done, deadline: int
     ) -> None:
         self.request = request
         self.command = command
         self.encoded = encoded
+        self.size = packed_bytes(encoded)
         self.done = done
         self.deadline = deadline
         self.term = 0
@@ -102,7 +106,7 @@ class Proposals:
 
     def add(self, proposal: Proposal, is_ours: bool = False) -> None:
         """Raises TooManyRequests when too many wait already. `is_ours`: the member's own, which no flood keeps out."""
-        size = self._bytes + len(proposal.encoded)
+        size = self._bytes + proposal.size
         if (len(self._open) >= self._limit or size > self._limit_bytes) and not is_ours:
             self.failed += 1
             raise TooManyRequests
@@ -119,7 +123,7 @@ class Proposals:
             proposal = self.unsent[0]
             if not proposal.settled:
                 alone = proposal.alone
-                size += len(proposal.encoded)
+                size += proposal.size
                 if batch and (alone or size > limit):
                     break
                 batch.append(proposal)
@@ -152,7 +156,7 @@ class Proposals:
         A batch of which one is settled is left out as a whole: the leader has it, or its time is up.
         """
         return [
-            (sequence, type(batch[0].command) is MembershipChange, [proposal.encoded for proposal in batch])
+            (sequence, type(batch[0].command) is MembershipChange, [joined(proposal.encoded) for proposal in batch])
             for sequence, batch in sorted(self._by_sequence.items())
             if batch[0].term == term and not any(proposal.settled for proposal in batch)
         ]
@@ -177,7 +181,7 @@ class Proposals:
         if not proposal.settled:
             proposal.settled = True
             del self._open[proposal.request]
-            self._bytes -= len(proposal.encoded)
+            self._bytes -= proposal.size
             proposal.done(outcome)
 
     def term_began(self, term: int) -> None:

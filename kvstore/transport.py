@@ -43,9 +43,11 @@ from kvstore.traffic import Traffic
 from kvstore.wire import (
     MAX_FRAME_BYTES,
     MessagePacker,
+    Packed,
     PeerMessage,
     WireError,
     pack,
+    packed_bytes,
     unpack,
     unpack_message,
 )
@@ -287,16 +289,22 @@ class Link:
         self._tls = tls
         self._complained: set[tuple[str, str]] = set()  # since the last connection
         self._waiting: list[bytes] = []
+        self._waits_long = False  # whether long bytes are among them
         self._transport: asyncio.Transport | None = None
         self._reported: Verdict | None = None
         self._dials = True
         self._hurried = asyncio.Event()
         self._task = asyncio.get_running_loop().create_task(self._run())
 
-    def send(self, packed: bytes) -> None:
-        if self._transport is not None:
-            self._waiting.append(_LENGTH.pack(len(packed)))
+    def send(self, packed: Packed) -> None:
+        if self._transport is None:
+            return
+        self._waiting.append(_LENGTH.pack(packed_bytes(packed)))
+        if isinstance(packed, bytes):
             self._waiting.append(packed)
+        else:
+            self._waiting += packed
+            self._waits_long = True
 
     @property
     def is_connected(self) -> bool:
@@ -308,16 +316,20 @@ class Link:
         return self._reported
 
     def flush(self) -> bool:
-        """One write for all of this turn. False: the member does not take it and the messages are dropped."""
+        """One write for all of this turn, in which long bytes are not copied. False: the member does not take it and
+        the messages are dropped."""
         if not self._waiting:
             return True
-        octets = b"".join(self._waiting)
-        self._waiting.clear()
+        waiting, self._waiting = self._waiting, []
+        has_long, self._waits_long = self._waits_long, False
         if self._transport is None or self._transport.is_closing():  # it broke, and we are told so in a later turn
             return True
         if self._transport.get_write_buffer_size() > MAX_BACKLOG_BYTES:
             return False
-        self._transport.write(octets)
+        if has_long:
+            self._transport.writelines(waiting)
+        else:
+            self._transport.write(b"".join(waiting))
         return True
 
     async def _run(self) -> None:
@@ -503,9 +515,9 @@ class PeerTransport:
             link.report_later_level()
             self.traffic.dropped(message)
         else:
-            packed = self._packers[link.version].pack(message)
+            packed = self._packers[link.version].pack_parts(message)
             link.send(packed)
-            self.traffic.sent(message, len(packed))
+            self.traffic.sent(message, packed_bytes(packed))
 
     def _answer_stranger(self, message: PeerMessage) -> None:
         """Dial a stranger once this member follows it as its leader, or votes for it: only then is it worth an answer.
@@ -717,7 +729,7 @@ class PeerTransport:
             self.traffic.lost(stream.member)
             self._receiver.connection_lost(stream.member)
 
-    def deliver(self, member: int, payload: bytes) -> None:
+    def deliver(self, member: int, payload: bytes | memoryview) -> None:
         message = unpack_message(payload)
         if message.sender != member or message.to != self._member:
             raise WireError(f"a message from {message.sender:x} to {message.to:x} on the stream of {member:x}")

@@ -10,8 +10,10 @@ unexpected is a `WireError`. Integers are unsigned 64-bit. It knows nothing of s
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterable, Sequence
 from itertools import product
+from operator import itemgetter
 from typing import Any, NamedTuple, TypeAlias, cast, get_type_hints
 
 import msgpack
@@ -52,6 +54,11 @@ UNKNOWN_KIND = 255
 
 #: Limit of one frame (an append of `max_append_bytes` with one oversized entry fits well within).
 MAX_FRAME_BYTES = 64 << 20
+
+#: Longer bytes are copied as rarely as possible: they are packed as parts of their own, and read where they lie.
+LONG_BYTES = 256 << 10
+#: Items of a message or a command that has long bytes in it. With more of them, it is read like any other.
+_FEW_ITEMS = 64
 
 #: What is longer is walked over before anything is made of it: each array that is announced takes its memory at once,
 #: also where its items never follow, and arrays within arrays multiply.
@@ -309,10 +316,58 @@ def _default(value: object) -> list[Any]:
 _packer = msgpack.Packer(default=_default)
 pack: Callable[[Any], bytes] = _packer.pack
 
+#: Packed bytes: whole, or in parts if some of them are long. Joined, the parts are what `pack` makes.
+Packed: TypeAlias = bytes | list[bytes]
+
+_BIN32 = struct.Struct(">BI")
+_ARRAY16 = struct.Struct(">BH")
+_PAYLOAD_OF: Callable[[Any], bytes] = itemgetter(3)  # of an entry
+
+
+def pack_parts(value: Any, pack: Callable[[Any], bytes] = pack) -> Packed:
+    """As `pack`, without a copy of any long bytes in `value` and in the arrays within it."""
+    if not has_long(value):
+        return pack(value)
+    parts: list[bytes] = [b""]
+    _add_parts(value, parts, pack)
+    return parts if parts[-1] else parts[:-1]
+
+
+def _add_parts(value: Any, parts: list[bytes], pack: Callable[[Any], bytes]) -> None:
+    """The last part is the one that short items are added to."""
+    if type(value) is bytes:
+        parts[-1] += _BIN32.pack(0xC6, len(value))
+        parts += (value, b"")
+        return
+    parts[-1] += bytes((0x90 | len(value),)) if len(value) < 16 else _ARRAY16.pack(0xDC, len(value))
+    for item in value:
+        if has_long(item):
+            _add_parts(item, parts, pack)
+        else:
+            parts[-1] += pack(item)
+
+
+def has_long(value: Any) -> bool:
+    """Whether it is, or holds, bytes that are long."""
+    if type(value) is bytes:
+        return len(value) > LONG_BYTES
+    return isinstance(value, tuple) and len(value) < 1 << 16 and any(map(has_long, value))
+
+
+def packed_bytes(packed: Packed) -> int:
+    """How many there are."""
+    return sum(map(len, packed)) if type(packed) is list else len(packed)
+
+
+def joined(packed: Packed) -> bytes:
+    return packed if isinstance(packed, bytes) else b"".join(packed)
+
 
 def unpack(encoded: bytes | memoryview) -> Any:
     """One msgpack object without maps, arrays as tuples; what it takes is in proportion to what there is. Raises
     WireError."""
+    if len(encoded) > LONG_BYTES and (found := _unpack_few(encoded)) is not None and len(found) == 1:
+        return found[0]
     try:
         if len(encoded) > LONGEST_UNWALKED:
             _walk(encoded)
@@ -329,6 +384,80 @@ def _walk(encoded: bytes | memoryview) -> None:
     walker.skip()
     if walker.tell() < len(encoded):
         walker.skip()
+
+
+class _Unusual(Exception):
+    """These bytes are for msgpack to judge."""
+
+
+class _FewReader:
+    """Reads msgpack objects of a few items from where they lie, each of their bytes copied once; nothing is made of an
+    array before its items."""
+
+    def __init__(self, encoded: bytes | memoryview, shortens: bool) -> None:
+        self._view = memoryview(encoded)
+        self._at = 0
+        self._left = _FEW_ITEMS
+        self._shortens = shortens
+        self._is_first = True  # no bytes were read yet
+
+    def read(self) -> list[Any]:
+        found = []
+        while self._at < len(self._view):
+            found.append(self._next())
+        return found
+
+    def _next(self) -> Any:
+        self._left -= 1
+        if self._left < 0:
+            raise _Unusual
+        first = self._number(1)
+        if first < 0x80:
+            return first
+        if first in range(0x90, 0xA0):
+            return self._array(first & 0x0F)
+        if first in range(0xA0, 0xC0):
+            return str(self._octets(first & 0x1F), "utf-8")
+        if first in _CONSTANTS:
+            return _CONSTANTS[first]
+        if first in range(0xC4, 0xC7):
+            return self._bytes(self._number(1 << (first - 0xC4)))
+        if first in range(0xCC, 0xD0):
+            return self._number(1 << (first - 0xCC))
+        if first == 0xDC:
+            return self._array(self._number(2))
+        raise _Unusual
+
+    def _array(self, length: int) -> tuple[Any, ...]:
+        return tuple([self._next() for _ in range(length)])
+
+    def _bytes(self, length: int) -> bytes:
+        octets = self._octets(length)
+        if self._shortens and not self._is_first:
+            octets = octets[:LONG_BYTES]
+        self._is_first = False
+        return bytes(octets)
+
+    def _number(self, size: int) -> int:
+        return int.from_bytes(self._octets(size), "big")
+
+    def _octets(self, length: int) -> memoryview:
+        begin, self._at = self._at, self._at + length
+        if self._at > len(self._view):
+            raise _Unusual
+        return self._view[begin : self._at]
+
+
+_CONSTANTS = {0xC0: None, 0xC2: False, 0xC3: True}
+
+
+def _unpack_few(encoded: bytes | memoryview, shortens: bool = False) -> list[Any] | None:
+    """The objects, if they are few and of the usual types; None if msgpack has to judge. `shortens`: of long bytes only
+    the beginning, but for the first ones, which are the key of a command."""
+    try:
+        return _FewReader(encoded, shortens).read()
+    except (_Unusual, UnicodeDecodeError):
+        return None
 
 
 def _refuse_map(found: object) -> None:
@@ -495,10 +624,20 @@ def pack_command(request: int, command: Command) -> bytes:
     return pack((COMMAND_TAGS[type(command)], request, *command))
 
 
-def stamp(now: int, commands: Iterable[bytes]) -> tuple[bytes, ...]:
+def pack_long_command(request: int, command: Command) -> Packed:
+    """As `pack_command`, of a command that has a long value: in parts, and that value is one of them."""
+    if type(command) is Guarded:
+        revision, no_directory, inner = command
+        return pack_parts((GUARDED, request, revision, no_directory, COMMAND_TAGS[type(inner)], inner))
+    return pack_parts((COMMAND_TAGS[type(command)], request, *command))
+
+
+def stamp(now: int, commands: Iterable[Packed]) -> tuple[bytes, ...]:
     """The payloads of entries that a leader appends at `now` (nanoseconds since the epoch)."""
     prefix = now.to_bytes(TIME_BYTES, "big")
-    return tuple([prefix + command for command in commands])
+    return tuple(
+        [b"".join((prefix, *command)) if type(command) is list else prefix + command for command in commands]  # type: ignore[operator]
+    )
 
 
 def time_of(payload: bytes) -> int:
@@ -516,7 +655,17 @@ def _unpack_command(payload: bytes, at: int) -> tuple[int, Command]:
     usual = _unpack_set(payload, at)
     if usual is not None:
         return usual
-    fields = unpack(payload[at:])
+    return _command_of(unpack(memoryview(payload)[at:]))
+
+
+def unpack_forwarded(payload: bytes) -> Command:
+    """A command without a time, for a check: of a long value it may have the beginning alone. Raises WireError."""
+    if len(payload) > LONG_BYTES and (found := _unpack_few(payload, shortens=True)) is not None and len(found) == 1:
+        return _command_of(found[0])[1]
+    return _unpack_command(payload, 0)[1]
+
+
+def _command_of(fields: Any) -> tuple[int, Command]:
     if type(fields) is not tuple or len(fields) < 2:
         raise _refuse("a command", fields)
     return check_number(fields[1]), _by_tag(_COMMAND_CHECKS, fields[0], "a command")(fields[2:])
@@ -530,7 +679,7 @@ def _check_proposal(kind: int, payload: bytes) -> None:
         return
     if kind != EntryKind.COMMAND:
         raise LaterVersion(f"a proposal of the kind {kind}")
-    _, command = _unpack_command(payload, 0)
+    command = unpack_forwarded(payload)
     if type(command) is SetLevel:
         raise _refuse("a command that may be forwarded", command)
     if type(command) is Guarded:
@@ -568,39 +717,42 @@ class MessagePacker:
 
     def __init__(self) -> None:
         self._entries: Sequence[Entry] = ()
-        self._packed = pack(())
+        self._packed: Packed = pack(())
 
     def pack(self, message: PeerMessage) -> bytes:
-        if type(message) is not AppendRequest:
-            return pack((_MESSAGE_TAGS[type(message)], *message))
-        to, sender, term, prev_index, prev_term, entries, commit = message
-        if entries is not self._entries:
-            self._entries, self._packed = entries, pack(entries)
-        return pack((_APPEND, to, sender, term, prev_index, prev_term, commit)) + self._packed
+        return joined(self.pack_parts(message))
+
+    def pack_parts(self, message: PeerMessage) -> Packed:
+        """In parts if the message has long bytes: none of them is copied, for however many followers."""
+        if type(message) is AppendRequest:
+            to, sender, term, prev_index, prev_term, entries, commit = message
+            if entries is not self._entries:
+                is_long = max(map(len, map(_PAYLOAD_OF, entries)), default=0) > LONG_BYTES
+                self._entries, self._packed = entries, pack_parts(entries) if is_long else pack(entries)
+            head = pack((_APPEND, to, sender, term, prev_index, prev_term, commit))
+            return [head, *self._packed] if type(self._packed) is list else head + self._packed  # type: ignore[operator]
+        if type(message) is ProposeRequest:
+            return pack_parts((_MESSAGE_TAGS[ProposeRequest], *message))
+        return pack((_MESSAGE_TAGS[type(message)], *message))
 
 
-def unpack_message(frame: bytes) -> PeerMessage:
+def unpack_message(frame: bytes | memoryview) -> PeerMessage:
     """The inverse of `MessagePacker.pack`. Raises WireError."""
-    usual = _unpack_append(frame)
-    if usual is not None:
-        return usual
-    unpacker = msgpack.Unpacker(use_list=False, object_hook=_refuse_map, max_buffer_size=len(frame) or 1)
-    try:
-        if len(frame) > LONGEST_UNWALKED:
-            _walk(frame)
-        unpacker.feed(frame)
-        fields = unpacker.unpack()
-        tag = fields[0]
-        if tag == _APPEND:
-            entries = unpacker.unpack()
-    except Exception as problem:  # as in unpack()
-        raise WireError(f"not a message: {problem}") from None
-    if type(fields) is not tuple or unpacker.tell() != len(frame):
+    objects = _unpack_few(frame) if len(frame) > LONG_BYTES else None
+    if objects is None:
+        frame = bytes(frame)
+        usual = _unpack_append(frame)
+        if usual is not None:
+            return usual
+        objects = _unpack_objects(frame)
+    fields, *more = objects
+    if type(fields) is not tuple or not fields or len(more) != (fields[0] == _APPEND):
         raise _refuse("a message", fields)
-    if tag == _APPEND:
+    tag = fields[0]
+    if more:
         if len(fields) != 7:
             raise _refuse("an AppendRequest", fields)
-        fields = (*fields[:6], entries, fields[6])
+        fields = (*fields[:6], *more, fields[6])
     message = cast(PeerMessage, _by_tag(_MESSAGE_CHECKS, tag, "a message")(fields[1:]))
     if type(message) is ProposeRequest:
         try:
@@ -611,6 +763,23 @@ def unpack_message(frame: bytes) -> PeerMessage:
     elif type(message) is AppendRequest and message.entries:
         _check_order(message)
     return message
+
+
+def _unpack_objects(frame: bytes) -> list[Any]:
+    """The one or two objects of a message."""
+    unpacker = msgpack.Unpacker(use_list=False, object_hook=_refuse_map, max_buffer_size=len(frame) or 1)
+    try:
+        if len(frame) > LONGEST_UNWALKED:
+            _walk(frame)
+        unpacker.feed(frame)
+        objects = [unpacker.unpack()]
+        if objects[0][0] == _APPEND:
+            objects.append(unpacker.unpack())
+    except Exception as problem:  # as in unpack()
+        raise WireError(f"not a message: {problem}") from None
+    if unpacker.tell() != len(frame):
+        raise _refuse("a message", objects[0])
+    return objects
 
 
 def _check_order(append: AppendRequest) -> None:

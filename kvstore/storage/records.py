@@ -79,6 +79,17 @@ def frame(kind: int, payload: bytes, chain: int) -> tuple[bytes, int]:
     return b"".join((head, _CHAIN.pack(crc32(head)), payload, seal)), chain
 
 
+def frame_parts(kind: int, parts: Sequence[bytes], chain: int) -> tuple[list[bytes], int]:
+    """As `frame`, of a payload in parts: none of them is copied."""
+    size = sum(map(len, parts))
+    head = _HEAD.pack(size, kind)
+    chain = crc32(head, chain)
+    for part in parts:
+        chain = crc32(part, chain)
+    head += _CHAIN.pack(chain)
+    return [head + _CHAIN.pack(crc32(head)), *parts, _SEALS[ALIGNMENT - size % ALIGNMENT]], chain
+
+
 def read_length(buffer: memoryview, offset: int) -> int | None:
     """The payload length that a sound header at `offset` gives; None if there is no sound header."""
     if offset + HEADER_BYTES > len(buffer):

@@ -7,21 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
+from itertools import accumulate
 from time import perf_counter
 from typing import TypeAlias
 
 from kvstore.storage.errors import DiskFailed
 from kvstore.storage.files import File, Files
 from kvstore.storage.layout import FORMATS, RECORDS_AT, TEMPORARY, Birth, Identity, Point, SegmentName, Watermark
-from kvstore.storage.records import NEXT_BYTES, frame, framed_bytes
+from kvstore.storage.records import NEXT_BYTES, frame, frame_parts, framed_bytes
 from kvstore.storage.scan import Scan
+from kvstore.wire import Packed, packed_bytes
 
 ZERO_AHEAD = 1 << 20
 """Bytes that are written as zeros before the records reach them. The file's space is reserved at its birth, but an
 fdatasync over blocks that were never written also has to commit the file system's journal; over written ones it is a
 third faster. In steps, because zeroing a whole segment at once would stop the log for tens of milliseconds."""
 
-Batch: TypeAlias = list[tuple[int, bytes]]  # kind and payload of each record
+Batch: TypeAlias = list[tuple[int, Packed]]  # kind and payload of each record
 
 
 class Staged:
@@ -90,7 +92,8 @@ class Segment:
 
         `before` is how far the log goes (its offset does not matter), `owed` what it lost (see layout.Watermark).
         """
-        records, chain = _framed(*born)
+        parts, chain = _framed(*born)
+        records = b"".join(parts)
         end = RECORDS_AT + len(records)
         birth = Birth(identity, name, before.last_term, max(capacity, end + NEXT_BYTES), born[1], end, version)
         point = before._replace(offset=end)
@@ -164,13 +167,13 @@ class Segment:
 
     def stage(self, batch: Batch, reached: Point, owed: tuple[int, int]) -> Staged:
         """What `write` writes. Somebody else may do it, and then says so by `finish`."""
-        chunk, chain = _framed(batch, self._chain)
-        end = self._end + len(chunk)
+        parts, chain = _framed(batch, self._chain)
+        *offsets, end = accumulate(map(len, parts), initial=self._end)
         intended = reached._replace(offset=end)
         watermark = Watermark(self._watermark.serial + 1, self.durable, intended, *owed)
-        pieces = [(chunk, self._end), (watermark.pack(), watermark.offset)]
+        pieces = [*zip(parts, offsets, strict=True), (watermark.pack(), watermark.offset)]
         if end > self._zeroed:
-            start = max(self._zeroed, self._end)
+            start = end
             self._zeroed = min(end + ZERO_AHEAD, self._capacity)
             pieces.insert(0, (bytes(self._zeroed - start), start))
         return Staged(self._file, self.path, pieces, (end, chain, watermark, intended))
@@ -212,13 +215,22 @@ def rewrite(file: File, found: Scan) -> None:
     file.datasync()
 
 
-def _framed(batch: Iterable[tuple[int, bytes]], chain: int) -> tuple[bytes, int]:
-    parts = []
+def _framed(batch: Iterable[tuple[int, Packed]], chain: int) -> tuple[list[bytes], int]:
+    """The records in one piece, or in several if a payload is in parts; and the chain behind them."""
+    pieces: list[bytes] = []
+    is_whole = True
     for kind, payload in batch:
-        record, chain = frame(kind, payload, chain)
-        parts.append(record)
-    return b"".join(parts) if len(parts) != 1 else parts[0], chain
+        if isinstance(payload, bytes):
+            record, chain = frame(kind, payload, chain)
+            pieces.append(record)
+        else:
+            parts, chain = frame_parts(kind, payload, chain)
+            pieces += parts
+            is_whole = False
+    if is_whole and len(pieces) != 1:
+        pieces = [b"".join(pieces)]
+    return pieces, chain
 
 
 def batch_bytes(batch: Batch) -> int:
-    return sum(framed_bytes(len(payload)) for _, payload in batch)
+    return sum(framed_bytes(packed_bytes(payload)) for _, payload in batch)

@@ -35,6 +35,7 @@ from kvstore.storage.records import NEXT_BYTES, Kind, pack_hard_state, pack_meta
 from kvstore.storage.replay import Recovered, Replayed, replay, restarts
 from kvstore.storage.segment import Batch, Segment, Staged, batch_bytes, rewrite
 from kvstore.storage.terms import Terms
+from kvstore.wire import LONG_BYTES, pack_parts
 
 SEGMENT_BYTES = 64 << 20
 RECORD_BYTES = 4 << 20
@@ -177,10 +178,11 @@ class WAL:
     def _batch(self, hard_state: HardState | None, entries: Sequence[Entry]) -> Batch:
         batch: Batch = []
         if entries:
-            if sum([len(entry[3]) for entry in entries]) <= RECORD_BYTES:
+            size = sum([len(entry[3]) for entry in entries])
+            if size <= LONG_BYTES and size <= RECORD_BYTES:
                 batch.append((Kind.ENTRIES, self._pack(entries)))
             else:
-                batch += [(Kind.ENTRIES, self._pack(few)) for few in _cut(entries)]
+                batch += [(Kind.ENTRIES, pack_parts(few, self._pack)) for few in _cut(entries)]
         # Last, for a crash may leave the first record alone: a commit must not speak of entries that are missing, or
         # that these should have replaced.
         if hard_state is not None:

@@ -12,7 +12,7 @@ from kvstore.raft.types import HardState
 from kvstore.storage.errors import StorageError
 from kvstore.storage.layout import PAGE, RECORDS_AT, Point, SegmentName
 from kvstore.storage.records import SECTOR, Kind, pack_hard_state, pack_meta, pack_next
-from kvstore.storage.segment import Segment
+from kvstore.storage.segment import Batch, Segment
 from kvstore.storage.snapshot_file import SnapshotWriter
 from kvstore.storage.snapshots import Snapshots, snapshot_name
 from kvstore.storage.wal import WAL
@@ -61,7 +61,7 @@ def take_segment(octets: bytes) -> None:
 
 def take_records(octets: bytes) -> None:
     """Each record is its kind, two bytes of length, and its payload."""
-    batch = [(octet, payload) for octet, payload in _pieces(octets)]
+    batch: Batch = [(octet, payload) for octet, payload in _pieces(octets)]
     files = SimFiles(Random(0))
     files.make_folder(FOLDER)
     Segment.create(files, FOLDER, IDENTITY, SegmentName(1, 1), (batch, 0), ROOM, Point(0, 0, 0, 0, 0)).close()
