@@ -284,6 +284,19 @@ class Exchange:
         self.connection.load.give(self._held)
         self._held = 0
 
+    async def pass_over_body(self) -> None:
+        """What is left of it, as aiohttp would, but in turns (see `_collect`)."""
+        payload, connection = self._payload, self.connection
+        if payload.is_eof() or payload.exception() is not None or connection.transport is None:
+            return
+        try:
+            async with asyncio.timeout(connection.lingering_seconds):
+                while not payload.is_eof():
+                    await payload.readany()
+                    await asyncio.sleep(0)
+        except TimeoutError:
+            connection.end_lingering()
+
     def manner(self, cors: bytes) -> Manner:
         return Manner(self.is_http11, self.keep_alive, self.method == "HEAD", cors)
 
@@ -300,13 +313,15 @@ class Exchange:
 class Reply:
     """An answer as aiohttp's protocol takes it: it calls `prepare`, then `write_eof`, then asks for `keep_alive`."""
 
-    __slots__ = ("_bytes", "keep_alive")
+    __slots__ = ("_bytes", "_exchange", "keep_alive")
 
     def __init__(self, whole: bytes, keep_alive: bool) -> None:
         self._bytes = whole
+        self._exchange: Exchange | None = None
         self.keep_alive = keep_alive
 
     async def prepare(self, exchange: Exchange) -> None:
+        self._exchange = exchange
         connection = exchange.connection
         if connection.transport is None:
             return
@@ -315,7 +330,8 @@ class Reply:
             await connection.drain()
 
     async def write_eof(self) -> None:
-        pass
+        if self._exchange is not None:
+            await self._exchange.pass_over_body()
 
 
 class WatchReply:
@@ -480,6 +496,15 @@ class Connection(web.RequestHandler):
             self._lingering_time = 0.0  # it has no end
         elif self._parser is not None:
             cast(Parser, self._parser).passed_over = body
+
+    @property
+    def lingering_seconds(self) -> float:
+        """For how long the rest of a body is waited for that nobody reads."""
+        return self._lingering_time
+
+    def end_lingering(self) -> None:
+        """It was long enough."""
+        self._lingering_time = 0.0
 
     async def start(self) -> None:
         try:

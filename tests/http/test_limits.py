@@ -12,14 +12,17 @@ from typing import Any
 import pytest
 
 from kvstore.http.app import Http, Settings, serve
+from kvstore.http.connection import BODY_BUFFER_BYTES
 from kvstore.http.load import Load
 from kvstore.http.v2.parameters import KeyRequest, parse_key_request
 from kvstore.limits import Limits
 from kvstore.store.operations import Set
+from kvstore.wire import CreateRole, CreateUser, SwitchAuth
 from tests.fuzz.transport import Pipe
 from tests.http.backend import LocalBackend
 from tests.http.client import DEADLINE, FORM, RawClient, put, request
 from tests.http.conftest import Connect
+from tests.http.scene import HASH
 
 BIG = b"x" * 8_000_000  # more than the sockets of one connection hold
 
@@ -105,6 +108,31 @@ class TestHead:
         client.send(b"0\r\n\r\n")
         assert (await client.response()).status == 201
         assert http.load.arriving_bytes == 0
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+async def test_others_have_their_turn_while_a_body_comes_in_small_chunks(
+    client: RawClient, backend: LocalBackend, is_refused: bool
+) -> None:
+    """One that is read, and one that is passed over."""
+    if is_refused:
+        backend.apply(CreateRole(b"guest", (), ()))
+        backend.apply(CreateUser(b"root", HASH, None))
+        backend.apply(SwitchAuth(True))
+    turns = 0
+    chunks = 60_000
+    client.send(request("PUT /v2/keys/a", FORM, "Transfer-Encoding: chunked"))
+    client.send(b"6\r\nvalue=\r\n" + b"1\r\nx\r\n" * chunks + b"0\r\n\r\n" + request("GET /version"))
+    answers = asyncio.ensure_future(asyncio.wait_for(two_answers(client), DEADLINE * 2))
+    while not answers.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert await answers == [401 if is_refused else 201, 200]
+    assert turns > chunks // (BODY_BUFFER_BYTES // 16)
+
+
+async def two_answers(client: RawClient) -> list[int]:
+    return [(await client.response()).status for _ in range(2)]
 
 
 class TestTimeToSend:
