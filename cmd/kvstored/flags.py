@@ -1,7 +1,7 @@
 """The table of all flags, and Go's syntax for giving them.
 
-Knows names, defaults and sentences: `--help` and docs/flags.md come from here, so they cannot lie. Does not know what
-a value means; `kvstored.settings` does. `python -m kvstored.flags` prints docs/flags.md.
+Holds names, defaults and help texts: `--help` and docs/flags.md are generated from here, so that they agree. Values are
+interpreted by `kvstored.settings`. `python -m kvstored.flags` prints docs/flags.md.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Flag(NamedTuple):
 
 FLAGS = (
     Flag("name", "default", "Member", "Name of this member, unique in its cluster."),
-    Flag("data-dir", "${name}.kvstore", "Member", "Folder for everything this member keeps on disk."),
+    Flag("data-dir", "${name}.kvstore", "Member", "Folder for all files of this member."),
     Flag("wal-dir", "", "Member", "Folder for the write-ahead log; empty: inside the data folder."),
     Flag("snapshot-count", "100000", "Member", "Entries between two snapshots."),
     Flag("heartbeat-interval", "100", "Member", "Time between two heartbeats of the leader, in milliseconds."),
@@ -37,7 +37,7 @@ FLAGS = (
         "election-timeout",
         "1000",
         "Member",
-        "Silence of the leader after which a member seeks election, in milliseconds; 5 heartbeats to 50000.",
+        "Time without the leader after which a member seeks election, in milliseconds; 5 heartbeats to 50000.",
     ),
     Flag(
         "listen-peer-urls", "http://localhost:2380", "Member", "URLs to listen on for other members, comma-separated."
@@ -46,50 +46,50 @@ FLAGS = (
     Flag("max-snapshots", "5", "Member", "Snapshot files to keep (0 keeps all)."),
     Flag("max-wals", "5", "Member", "Write-ahead log files to keep (0 keeps all)."),
     Flag("event-history", "10000", "Member", "Events that a watch may reach back with waitIndex."),
-    Flag("event-history-bytes", "67108864", "Member", "Memory that those events may take, in bytes, about."),
+    Flag("event-history-bytes", "67108864", "Member", "Memory for those events, in bytes, approximately."),
     Flag(
         "bcrypt-cost",
         "10",
         "Member",
-        "Cost of the hashes of passwords that are set through this member, 4 to 31; one more doubles the time.",
+        "bcrypt cost of passwords that are set through this member, 4 to 31; each step doubles the time.",
     ),
     Flag("cors", "*", "Member", "Origins that browsers may call from, comma-separated (empty or * allows all)."),
     Flag(
         "initial-advertise-peer-urls",
         "http://localhost:2380",
         "Clustering",
-        "URLs of this member for the other members, comma-separated. First start alone.",
+        "URLs of this member for the other members, comma-separated. Only for the first start.",
     ),
     Flag(
         "initial-cluster",
         "${name}=${initial-advertise-peer-urls}",
         "Clustering",
-        "Members of a new cluster, name=URL,name=URL...: 1 to 7 names, once per URL. First start alone.",
+        "Members of a new cluster, name=URL,name=URL...: 1 to 7 names, once per URL. Only for the first start.",
     ),
     Flag(
         "initial-cluster-state",
         "new",
         "Clustering",
-        "'new', or 'existing' to join a cluster that runs. First start alone.",
+        "'new', or 'existing' to join a running cluster. Only for the first start.",
     ),
     Flag(
         "max-level",
         "2",
         "Clustering",
-        "Level that the cluster is raised to at most. Until it is, members can go back to the release before.",
+        "Highest level for the cluster. Until it is reached, members can go back to the previous release.",
     ),
     Flag(
         "strict-reconfig-check",
         "true",
         "Clustering",
-        "Refuse to add or remove a member where that would leave the cluster without a quorum.",
+        "Refuse to add or remove a member if that would leave the cluster without a quorum.",
         boolean=True,
     ),
     Flag(
         "initial-cluster-token",
         "etcd-cluster",
         "Clustering",
-        "Sets clusters apart that have the same URLs; the same on all members. First start alone.",
+        "Distinguishes clusters with the same URLs; the same on all members. Only for the first start.",
     ),
     Flag(
         "advertise-client-urls",
@@ -97,7 +97,12 @@ FLAGS = (
         "Clustering",
         "URLs of this member for clients, comma-separated; must be given along with --listen-client-urls.",
     ),
-    Flag("max-connections", "65536", "Limits", "Clients at a time; one more is closed as it comes."),
+    Flag(
+        "max-connections",
+        "65536",
+        "Limits",
+        "Maximum concurrent client connections; further ones are closed on accept.",
+    ),
     Flag("max-request-line-bytes", "1048576", "Limits", "Longest request line to accept, in bytes."),
     Flag("max-header-bytes", "1048576", "Limits", "Longest request line and header lines together, in bytes."),
     Flag("max-headers", "1000", "Limits", "Most header lines of a request, at least 16."),
@@ -106,42 +111,42 @@ FLAGS = (
         "max-key-components",
         "256",
         "Limits",
-        "Most components of a key (`/a/b` has two), at most 2048; beyond it: 400. Keep it alike on all members.",
+        "Maximum components of a key (`/a/b` has two), up to 2048; beyond it: 400. Set it alike on all members.",
     ),
     Flag(
         "max-key-bytes",
         "32768",
         "Limits",
-        "Longest key, in bytes after percent-decoding, at most 65536; beyond it: 400. Keep it alike on all members.",
+        "Longest key, in bytes after percent-decoding, up to 65536; beyond it: 400. Set it alike on all members.",
     ),
-    Flag("client-read-timeout", "60", "Limits", "Seconds for a request's head to arrive, and again for its body."),
-    Flag("client-write-timeout", "60", "Limits", "Seconds in which a client must read something of a large answer."),
-    Flag("client-idle-timeout", "600", "Limits", "Seconds that a connection may go without a request."),
-    Flag("max-watchers", "50000", "Limits", "Watches at a time, one for each connection; beyond it: 503."),
+    Flag("client-read-timeout", "60", "Limits", "Seconds in which a request's head must arrive, and then its body."),
+    Flag("client-write-timeout", "60", "Limits", "Seconds in which a client must read part of a large answer."),
+    Flag("client-idle-timeout", "600", "Limits", "Seconds after which a connection without a request is closed."),
+    Flag("max-watchers", "50000", "Limits", "Maximum concurrent watches, one per connection; beyond it: 503."),
     Flag(
         "max-long-listings",
         "4",
         "Limits",
-        "Listings of more than 1,000 nodes or 256 KiB under way at a time; further ones wait 30 s at most, then 503.",
+        "Maximum concurrent listings of more than 1,000 nodes or 256 KiB; further ones wait up to 30 s, then 503.",
     ),
     Flag(
         "max-concurrent-proposals",
         "10000",
         "Limits",
-        "Writes that wait for the cluster at a time, and as many linearizable reads; beyond it: 503.",
+        "Maximum writes that wait for the cluster, and the same number of linearizable reads; beyond it: 503.",
     ),
     Flag(
         "max-buffered-bytes",
         "268435456",
         "Limits",
-        "Bytes of requests that arrive, and as many of writes that wait, and of answers not read; beyond it: 503.",
+        "Maximum bytes of arriving requests, of waiting writes, and of unread answers, for each; beyond it: 503.",
     ),
-    Flag("max-log-bytes", "1073741824", "Limits", "Bytes of log to gather while no snapshot succeeds; beyond it: 503."),
+    Flag("max-log-bytes", "1073741824", "Limits", "Maximum bytes of log while no snapshot succeeds; beyond it: 503."),
     Flag(
         "skip-entry",
         "",
         "Recovery",
-        "Entries of the log not to apply, as INDEX:TERM, comma-separated; on ALL members (docs/operations.md).",
+        "Log entries to skip, as INDEX:TERM, comma-separated; on ALL members (docs/operations.md).",
     ),
     Flag("cert-file", "", "Security", "Certificate for clients (PEM, with its intermediates), for https client URLs."),
     Flag("key-file", "", "Security", "Private key of --cert-file (PEM)."),
@@ -149,62 +154,62 @@ FLAGS = (
         "trusted-ca-file",
         "",
         "Security",
-        "Authorities (PEM) of clients' certificates; given alone, it makes every https client show one, too.",
+        "Authorities (PEM) of clients' certificates; even alone, it requires one from every https client.",
     ),
     Flag(
         "client-cert-auth",
         "false",
         "Security",
-        "Every https client must show a certificate; with users on, its common name logs its user in.",
+        "Require a certificate from every https client; with auth on, its common name is the user.",
         boolean=True,
     ),
     Flag("client-crl-file", "", "Security", "Revoked certificates of clients: lists (PEM or DER) by the authorities."),
     Flag(
-        "client-cert-allowed-hostname", "", "Security", "Name or address that a client's certificate must be good for."
+        "client-cert-allowed-hostname", "", "Security", "Name or address that a client's certificate must be valid for."
     ),
     Flag(
         "auto-tls",
         "false",
         "Security",
-        "Serve https clients with a self-signed certificate made in the data folder: it encrypts, and proves nothing.",
+        "Serve https clients with a self-signed certificate made in the data folder: encrypted, but without identity.",
         boolean=True,
     ),
-    Flag("peer-cert-file", "", "Security", "Certificate of this member for the others: it listens and dials with it."),
+    Flag("peer-cert-file", "", "Security", "Certificate of this member for the others, to listen and to dial."),
     Flag("peer-key-file", "", "Security", "Private key of --peer-cert-file (PEM)."),
     Flag(
         "peer-trusted-ca-file",
         "",
         "Security",
-        "Authorities (PEM) of the other members' certificates; given alone, it makes every https peer show one, too.",
+        "Authorities (PEM) of the other members' certificates; even alone, it requires one from every https peer.",
     ),
-    Flag("peer-client-cert-auth", "false", "Security", "Every https peer must show a certificate.", boolean=True),
+    Flag("peer-client-cert-auth", "false", "Security", "Require a certificate from every https peer.", boolean=True),
     Flag("peer-crl-file", "", "Security", "Revoked certificates of members: lists (PEM or DER) by the authorities."),
     Flag("peer-cert-allowed-cn", "", "Security", "Common name that a peer's certificate must have, on either side."),
     Flag(
         "peer-cert-allowed-hostname",
         "",
         "Security",
-        "Name or address that a peer's certificate must be good for, on either side.",
+        "Name or address that a peer's certificate must be valid for, on either side.",
     ),
     Flag(
         "peer-auto-tls",
         "false",
         "Security",
-        "Encrypt between members by self-signed certificates made in the data folder; anybody may pose as a member.",
+        "Encrypt between members by self-signed certificates made in the data folder; any host may pose as a member.",
         boolean=True,
     ),
     Flag(
         "experimental-peer-skip-client-san-verification",
         "false",
         "Security",
-        "Let a peer connect from an address that its certificate does not name.",
+        "Accept a peer from an address that its certificate does not name.",
         boolean=True,
     ),
     Flag(
         "peer-cert-allow-any-usage",
         "false",
         "Security",
-        "Let peers' certificates pass that lack server or client usage, or a host; a user's may then pose as a member.",
+        "Accept peers' certificates without server or client usage, or a host; a user may then pose as a member.",
         boolean=True,
     ),
     Flag(
@@ -213,21 +218,21 @@ FLAGS = (
         "Security",
         "Cipher suites up to TLS 1.2 by Go's names, comma-separated, best first (empty: OpenSSL's choice).",
     ),
-    Flag("tls-min-version", "TLS1.2", "Security", "Least version of TLS: TLS1.2 or TLS1.3."),
+    Flag("tls-min-version", "TLS1.2", "Security", "Minimum version of TLS: TLS1.2 or TLS1.3."),
     Flag(
         "host-whitelist",
         "*",
         "Security",
-        "Host names that requests without TLS may name, comma-separated (empty or * allows all).",
+        "Host names accepted in requests without TLS, comma-separated (empty or * allows all).",
     ),
-    Flag("log-level", "info", "Logging", "Least level to log: debug, info, warn or error (panic and fatal: error)."),
-    Flag("log-format", "text", "Logging", "'text' or 'json'; one line an event on stderr."),
+    Flag("log-level", "info", "Logging", "Minimum level to log: debug, info, warn or error (panic and fatal: error)."),
+    Flag("log-format", "text", "Logging", "'text' or 'json'; one line per event on stderr."),
     Flag("debug", "false", "Logging", "Same as --log-level=debug.", boolean=True),
     Flag(
         "config-file",
         "",
         "Configuration",
-        "YAML file of settings, keys named like the flags; a flag beats the environment, which beats this file.",
+        "YAML file of settings, keys named like the flags; flags override the environment, which overrides this file.",
     ),
 )
 
@@ -272,7 +277,7 @@ def suggestion(name: str, known: Iterable[str], prefix: str = "") -> str:
 
 
 def parse_boolean(origin: str, text: str) -> bool:
-    """Go's ParseBool. `origin` says in the error where the text came from."""
+    """Go's ParseBool. `origin` names the source of the text in the error."""
     if text in TRUE:
         return True
     if text in FALSE:
@@ -294,7 +299,7 @@ def usage() -> str:
         "Usage:",
         "  kvstored [flags]                    run a server",
         "  kvstored check --data-dir DIR [--wal-dir DIR]",
-        "                                      verify a data folder whose server is stopped, print what it holds",
+        "                                      verify the data folder of a stopped server and print its contents",
         "  kvstored --version | --help         print and exit",
     ]
     for group in dict.fromkeys(flag.group for flag in FLAGS):
@@ -302,9 +307,9 @@ def usage() -> str:
         for flag in FLAGS:
             if flag.group == group:
                 lines += [f"  --{flag.name} '{flag.default}'    {variable(flag.name)}", f"    {flag.text}"]
-    lines += ["", "Accepted for etcd's sake, without effect (one warning each):"]
+    lines += ["", "Accepted for compatibility with etcd, without effect (one warning each):"]
     lines += _columns(f"--{flag.name}" for flag in IGNORED)
-    lines += ["", "Refused, because to ignore them would be dangerous:"]
+    lines += ["", "Refused, because ignoring them would be dangerous:"]
     lines += _columns(f"--{flag.name}" for flag in REFUSED)
     return "\n".join(lines)
 
@@ -323,21 +328,21 @@ def markdown() -> str:
     lines = [
         "# Flags of kvstored",
         "",
-        "Made from `cmd/kvstored/flags.py` by `python -m kvstored.flags > docs/flags.md`; a test compares the two.",
+        "Generated from `cmd/kvstored/flags.py` by `python -m kvstored.flags > docs/flags.md`; a test compares them.",
         "",
-        "A flag is written `--name x`, `--name=x` or `-name x`; of a repeated flag the last counts. The environment",
-        "variable counts where the flag is not given and the variable is not empty, the key of the same name in the",
-        "YAML `--config-file` where neither is. Lists may be YAML lists there.",
+        "A flag is written `--name x`, `--name=x` or `-name x`; the last of repeated flags is used. Without the flag,",
+        "a variable that is not empty is used; without both, the key of that name in the YAML `--config-file`, where",
+        "lists may be YAML lists.",
     ]
     for group in dict.fromkeys(flag.group for flag in FLAGS):
         lines += ["", f"## {group}", "", "| Flag | Variable | Default | |", "|---|---|---|---|"]
         lines += [_row(flag) for flag in FLAGS if flag.group == group]
-    lines += ["", "## Flags of etcd's without effect here", ""]
-    lines += ["Accepted, with one warning in the log that says why.", "", "| Flag | Why |", "|---|---|"]
+    lines += ["", "## Flags of etcd without effect here", ""]
+    lines += ["Accepted, with one warning in the log that has the reason.", "", "| Flag | Why |", "|---|---|"]
     lines += [f"| `--{flag.name}` | {flag.why} |" for flag in IGNORED]
-    lines += ["", "## Flags of etcd's that stop the start", ""]
-    lines += ["Whoever sets them relies on them. Etcd's default, spelled out, is let pass.", ""]
-    lines += ["| Flag | Let pass | Why |", "|---|---|---|"]
+    lines += ["", "## Flags of etcd that stop the start", ""]
+    lines += ["A deployment that sets them relies on them. Etcd's default value is accepted.", ""]
+    lines += ["| Flag | Accepted | Why |", "|---|---|---|"]
     lines += [f"| `--{flag.name}` | {_harmless(flag.harmless)} | {flag.why} |" for flag in REFUSED]
     return "\n".join(lines) + "\n"
 

@@ -1,7 +1,7 @@
-"""etcd 3.4's flags that this server does not have: those accepted without effect, and those that stop the start.
+"""etcd 3.4's flags that this server does not have: those accepted without effect, and those refused at the start.
 
-A flag is ignored only where nobody can come to harm by it. Whoever asks for another way to find the cluster
-or for a forced new one must not get a server that quietly does without.
+A flag is ignored only if that is harmless. A deployment that asks for another way to find the cluster, or for a forced
+new one, must not get a server that silently does neither.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Ignored(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """Stops the start with `why`, unless the value is one of `harmless`: etcd's default, spelled out."""
+    """Stops the start with `why`, unless the value is in `harmless`: etcd's default."""
 
     name: str
     why: str
@@ -49,7 +49,7 @@ IGNORED = (
     Ignored("auto-compaction-mode", _V3),
     Ignored("auth-token-ttl", "there are no tokens"),
     Ignored("enable-pprof", "there are no Go profiles", boolean=True),
-    Ignored("metrics", "all metrics are always there; they cost next to nothing"),
+    Ignored("metrics", "all metrics are always available; their cost is negligible"),
     Ignored("logger", _LOGS),
     Ignored("log-output", _LOGS),
     Ignored("log-outputs", _LOGS),
@@ -69,7 +69,7 @@ IGNORED = (
     Ignored("experimental-compaction-batch-limit", _V3),
     Ignored("experimental-watch-progress-notify-interval", _V3),
     Ignored("experimental-warning-apply-duration", "there is no such warning"),
-    Ignored("unsafe-no-fsync", "what is acknowledged is always synced to disk first", boolean=True),
+    Ignored("unsafe-no-fsync", "every write is synced to disk before it is acknowledged", boolean=True),
     Ignored("cluster-active-size", _GONE, boolean=True),
     Ignored("cluster-remove-delay", _GONE, boolean=True),
     Ignored("cluster-sync-interval", _GONE, boolean=True),
@@ -96,7 +96,7 @@ REFUSED = (
     Refused("listen-metrics-urls", "metrics are served on the client URLs, as /metrics"),
     Refused(
         "force-new-cluster",
-        "a cluster is never forced anew; docs/operations.md says how to restore one",
+        "no new cluster is forced; docs/operations.md describes how to restore one",
         boolean=True,
         harmless=_OFF,
     ),
