@@ -176,10 +176,10 @@ class Checker:
             self._trace.saw("snapshots installed")
             view.terms = {log.start_index: log.start_term}
         for entry in log.slice(first + 1, log.last_index, EVERYTHING):
+            if level_of_entry(entry) > view.level:
+                raise Violation(LEVEL, f"member {raft.member_id:x}, of level {view.level}, holds {entry}")
             self._register(raft, entry, log.term_at(entry.index - 1))
             view.terms[entry.index] = entry.term
-            if view.level < HIGHEST_LEVEL and level_of_entry(entry) > view.level:
-                raise Violation(LEVEL, f"member {raft.member_id:x}, of level {view.level}, holds {entry}")
         view.last_index = log.last_index
 
     def _superseded(self, raft: Raft, index: int) -> None:

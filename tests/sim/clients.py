@@ -74,6 +74,7 @@ class Client:
                 return
             store = life.node.machine.store
             call.index = store.index
+            life.shown = max(life.shown, store.index)
             try:
                 call.observed = store.get(key, recursive=False, sort=False, now=life.node.now()).value
             except KeyNotFound:
@@ -95,7 +96,7 @@ class Client:
         command = self._command()
         call = self._begin(command.key, command)
         life.ask(
-            lambda: life.node.propose(command, lambda outcome: self._told(call, outcome)),
+            lambda: life.node.propose(command, lambda outcome: self._told(life, call, outcome)),
             lambda: self._lost(call),
         )
 
@@ -126,9 +127,10 @@ class Client:
             self._tell(f"asks: {call}")
         return call
 
-    def _told(self, call: Call, outcome: Outcome) -> None:
+    def _told(self, life: Life, call: Call, outcome: Outcome) -> None:
         match outcome:
             case Event():
+                life.shown = max(life.shown, outcome.index)
                 call.index = outcome.index
                 call.observed = outcome.previous.value if outcome.previous else None
                 self._end(call, Answer.DONE)

@@ -25,12 +25,14 @@ from tests.sim.plan import Plan
 from tests.sim.probe import ANSWERS, Probe
 from tests.sim.scheduler import MILLISECOND, SECOND, Scheduler
 from tests.sim.trace import Trace, Violation
+from tests.sim.watching import Events, Watching
 from tests.sim.wires import Wires
 
 CONVERGES = "a healed cluster converges"
 WELCOME = "a member that lost nothing is welcome"
 HEALING = 60 * SECOND  # how long that may take
 LOOK_EVERY = 100 * MILLISECOND
+WATCHERS = 2
 
 
 class Cluster:
@@ -43,6 +45,7 @@ class Cluster:
         self.wires = Wires(self.scheduler, self.network)
         self.checker = Checker(trace, self._cores, lambda: self.scheduler.now * 1000)
         self.history = History(trace)
+        self.events = Events(trace)
         peers = {name: (peer_url(host),) for host, name in enumerate("abcde"[: plan.size], 1)}
         founders = Membership.initial(peers, TOKEN).members
         self.cluster_id = cluster_id(founders)
@@ -57,6 +60,17 @@ class Cluster:
         self.clients = [
             Client(number, Random(f"client {seed} {number}"), self.scheduler, self.history, plan, self._somebody)
             for number in range(plan.clients)
+        ]
+        self.watching = [
+            Watching(
+                f"watcher {number}",
+                Random(f"watcher {seed} {number}"),
+                self.scheduler,
+                self.events,
+                plan.options.event_history,
+                lambda: list(self.lives()),
+            )
+            for number in range(WATCHERS)
         ]
         for machine in self.machines.values():
             if self.random.random() < 0.2:
@@ -88,6 +102,7 @@ class Cluster:
         return tuple(life.node.machine.membership.members.values()) if life is not None else ()
 
     def stepped(self, life: Life) -> None:
+        life.witness.look()
         self.checker.observe(life.view, life.node)
         if self.watcher is not None:
             self.watcher(life)
@@ -156,30 +171,33 @@ class Cluster:
             machine.files.heal()
             if machine.life is None:
                 machine.start_after(self.random.randrange(SECOND))
-        self._run_until(self._is_quiet, "no leader, or not everybody holds the same log")
+        self.run_until(self.is_quiet, "no leader, or not everybody holds the same log")
         self._write_everywhere()
-        self._run_until(self._is_quiet, "not everybody holds the same log after the last writes")
+        self.run_until(self.is_quiet, "not everybody holds the same log after the last writes")
         probe = Probe(self)
         self._check_level()
         probe.run()
         probe.check_snapshots()
+        probe.rot()
         for call in self.history.calls:  # they were asked before the probe, whose keys live longer than a request waits
             if call.answer is None:
                 raise Violation(ANSWERS, f"{call} is not answered")
-        self._run_until(self._is_quiet, "not everybody holds the same log after the clocks were changed")
+        self.run_until(self.is_quiet, "not everybody holds the same log after the clocks were changed")
         self._compare()
+        for watching in self.watching:
+            watching.finish(self.random.choice([*self._members()]).node.machine.store)
         check_memory(life.node for life in self.lives())
         for machine in self.machines.values():
             machine.check_folder()
 
-    def _run_until(self, condition: Callable[[], bool], what: str) -> None:
-        deadline = self.scheduler.now + HEALING
+    def run_until(self, condition: Callable[[], bool], what: str, within: int = HEALING) -> None:
+        deadline = self.scheduler.now + within
         while not condition():
             if self.scheduler.now >= deadline:
                 raise Violation(CONVERGES, f"{what}: {self._report()}")
             self.scheduler.run_until(self.scheduler.now + LOOK_EVERY)
 
-    def _is_quiet(self) -> bool:
+    def is_quiet(self) -> bool:
         """One leader, whose log everybody holds and has applied."""
         is_moving = sum(self.align(machine) for machine in self.machines.values()) > 0
         leader = self.leader()
@@ -208,8 +226,8 @@ class Cluster:
                 client.read(life, key)
             client.write(life, told.append)
             wanted += 1
-        self._run_until(lambda: len(told) == wanted, "the last writes are not answered")
-        self._run_until(lambda: all(call.answer for call in self.history.calls[-3:]), "the last reads are not answered")
+        self.run_until(lambda: len(told) == wanted, "the last writes are not answered")
+        self.run_until(lambda: all(call.answer for call in self.history.calls[-3:]), "the last reads are not answered")
 
     def _check_level(self) -> None:
         """All members take part in the highest level, so the cluster is there."""
@@ -217,9 +235,9 @@ class Cluster:
         assert leader is not None
 
         def is_raised() -> bool:
-            return self._is_quiet() and all(life.node.machine.level == HIGHEST_LEVEL for life in self._members())
+            return self.is_quiet() and all(life.node.machine.level == HIGHEST_LEVEL for life in self._members())
 
-        self._run_until(is_raised, f"the level stays at {leader.node.machine.level}")
+        self.run_until(is_raised, f"the level stays at {leader.node.machine.level}")
 
     def _members(self) -> Iterator[Life]:
         leader = self.leader()

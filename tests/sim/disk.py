@@ -228,6 +228,11 @@ class SimFiles:
         inode.view = inode.durable
         return inode.durable
 
+    def read(self, path: str) -> bytes | None:
+        """A file's bytes as they are; None if there is no such file."""
+        inode = self._view.get(self._norm(path))
+        return None if inode is None else bytes(inode.view)
+
     def remove(self, path: str) -> None:
         """Somebody deletes a file, durably."""
         self._view.pop(self._norm(path))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from random import Random
 
 from kvstore.membership import Member, member_id
 from kvstore.proposals import Outcome
-from kvstore.raft.types import Change, ChangeKind
-from kvstore.wire import MembershipChange, UpdateMember
+from kvstore.raft.errors import ProposalRefused
+from kvstore.raft.types import AppendRequest, Change, ChangeKind, Entry, EntryKind
+from kvstore.store.operations import Expire
+from kvstore.wire import MembershipChange, UpdateMember, pack, pack_command, stamp
 from tests.sim.cluster import Cluster
 from tests.sim.flags import PORT, TOKEN, FirstDay, initial, peer_url
 from tests.sim.life import Life
@@ -17,6 +20,7 @@ from tests.sim.network import Weather
 from tests.sim.scheduler import MILLISECOND, SECOND
 
 MOST_MEMBERS = 6
+LATER_TAG = 99  # of no command and no message
 _FAILING = ("datasync", "pwrite", "allocate", "create", "rename", "sync_folder", "unlink", "pread", "open")
 
 
@@ -44,6 +48,9 @@ class Faults:
             self._pause_losses()
         if cluster.plan.moves:
             self._pause_moves()
+        if cluster.plan.odd_messages:
+            self._odd = Random(f"odd messages {cluster.seed}")
+            self._pause_odd()
         if "leader_hunt" in cluster.plan.faults:
             cluster.watcher = self._hunt
 
@@ -267,6 +274,57 @@ class Faults:
 
     def _later(self, over: Callable[[], None]) -> None:
         self._scheduler.after(self._random.randrange(self._random.choice((100 * MILLISECOND, SECOND))), over)
+
+    def _pause_odd(self) -> None:
+        self._scheduler.after(self._odd.randrange(50 * MILLISECOND, 600 * MILLISECOND), self._send_oddly)
+
+    def _send_oddly(self) -> None:
+        """Send messages of an earlier leader with a wrong clock, or of a later version."""
+        if self.over:
+            return
+        self._pause_odd()
+        lives = [*self._cluster.lives()]
+        if lives:
+            life = self._odd.choice(lives)
+            self._odd.choice((self._late_append, self._later_command, self._later_message))(life)
+
+    def _late_append(self, life: Life) -> None:
+        """Send an append of an earlier term. The member must refuse it and ignore its time."""
+        raft = life.node.raft
+        others = sorted(self._cluster.machines.keys() - {life.machine.id})
+        if raft.term < 2 or not others:
+            return
+        ahead = self._odd.choice((-1, 1, 20)) * 3600 * 10**9
+        (payload,) = stamp(life.node.now() + ahead, [pack_command(self._odd.getrandbits(62), Expire())])
+        previous, term = raft.commit, raft.term - 1
+        entry = Entry(previous + 1, term, EntryKind.COMMAND, payload)
+        append = AppendRequest(life.machine.id, self._odd.choice(others), term, previous, 0, (entry,), 0)
+        self._tell(f"{life.machine.name} gets {append}")
+        life.loop.run(lambda: life.received(append))
+
+    def _later_command(self, life: Life) -> None:
+        """One with a tag that is not known here is forwarded: the leader refuses it."""
+        raft = life.node.raft
+        payload = pack((LATER_TAG, self._odd.getrandbits(62), b"later"))
+
+        def propose() -> None:
+            if not raft.is_leader and raft.leader:
+                self._tell(f"{life.machine.name} forwards a command of a later version")
+                with suppress(ProposalRefused):
+                    raft.propose((payload,))
+
+        life.enter(propose)
+
+    def _later_message(self, life: Life) -> None:
+        """One with a tag that is not known there: the connection is given up, and made again."""
+
+        def send() -> None:
+            link = life.transport._links.get(self._odd.choice(sorted(self._cluster.machines)))
+            if link is not None:
+                self._tell(f"{life.machine.name} sends {link.member:x} a message of a later version")
+                link.send(pack((LATER_TAG, link.member, life.machine.id, life.node.raft.term)))
+
+        life.enter(send)
 
     # --- what operators do ------------------------------------------------------------------------------------------
 

@@ -67,7 +67,7 @@ class History:
                 call.answer = Answer.UNKNOWN
         self._check_writes(written)
         self._check_in_order(list(in_order))
-        self._check_keys()
+        self._check_keys(written)
         self._check_indices()
 
     def _check_writes(self, written: Mapping[bytes, int]) -> None:
@@ -87,11 +87,13 @@ class History:
                 if times > 1 or (call.answer is Answer.DONE and times != 1) or (call.refused and times):
                     raise Violation(IN_ORDER, f"{call} exists {times} times")
 
-    def _check_keys(self) -> None:
+    def _check_keys(self, written: Mapping[bytes, int]) -> None:
+        """A write that is not among the committed entries did not happen."""
         keys: dict[bytes, list[Operation]] = {}
         for call in self.calls:
             kind = Kind.GET if call.command is None else _KINDS.get(type(call.command))
-            if kind is not None and not call.refused:
+            is_lost = call.answer is Answer.UNKNOWN and bool(call.value) and call.value not in written
+            if kind is not None and not call.refused and not is_lost:
                 assert call.answer is not None
                 expected = call.command.previous_value if isinstance(call.command, CompareAndSwap) else None
                 operation = Operation(kind, call.start, call.end, call.answer, call.value, expected, call.observed)

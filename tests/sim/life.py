@@ -20,18 +20,20 @@ from kvstore.membership import Membership
 from kvstore.node import Node
 from kvstore.peer_facts import PeerFacts
 from kvstore.proposals import Unavailable
-from kvstore.raft.types import Configuration, TimeoutNow
+from kvstore.raft.types import AppendRequest, Configuration, EntryKind, TimeoutNow
 from kvstore.settings import Settings
+from kvstore.store.store import Store
 from kvstore.transport import Acceptor, PeerTransport
 from kvstore.version import VERSION
-from kvstore.wire import Announce, PeerMessage, Publish, SnapshotAck
+from kvstore.wire import Announce, PeerMessage, Publish, SnapshotAck, time_of
 from tests.sim.disk import SimCrash
 from tests.sim.lanes import SimLanes
 from tests.sim.loop import SimLoop
-from tests.sim.memory import leaking
+from tests.sim.mutants import faulty
 from tests.sim.pace import WatchedClock
 from tests.sim.plan import TICK
 from tests.sim.planted import PlantedFault
+from tests.sim.watching import Witness
 
 if TYPE_CHECKING:
     from tests.sim.machine import Machine
@@ -51,6 +53,8 @@ class Life:
         self.settings = settings
         self.url = str(settings.listen_peer_urls[0])
         self.over = False
+        self.shown = 0  # the highest index of the store that a client was shown
+        self.replaced: Store | None = None  # planted: what readers are shown
         self.busy_until = 0  # a process that is paused, as by a long stall of its machine
         self.opened = opened
         self._announced_in_log = announced_disks(opened.entries)
@@ -72,13 +76,14 @@ class Life:
         self.node = Node(
             opened.raft(machine.config, random),
             opened.machine,
-            leaking(disk) if PlantedFault.INSTALL_LEAKS in plan.planted else disk,
+            faulty(disk, self, plan.planted),
             self,
             self.view.clock,
             random,
             machine.options._replace(highest_level=settings.max_level),
             opened.snapshot,
         )
+        self.witness = Witness(machine.name, self.store, cluster.events, settings.event_history)
         machine.tell(f"starts in term {self.node.raft.term} on {self.url}")
         cluster.wires.listen(self, self.url)
         self.enter(self.node.start)
@@ -125,6 +130,11 @@ class Life:
         if self.node.ticks % PUBLISH_TICKS == 0:
             self.enter(self._publish)
         self._scheduler.at(max(self.busy_until, self._scheduler.now) + self._tick, self._ticks)
+
+    @property
+    def store(self) -> Store:
+        """What clients read from."""
+        return self.replaced or self.node.machine.store
 
     def ask(self, request: Callable[[], None], lost: Callable[[], None]) -> None:
         """A client's request; `lost` is called when the process dies."""
@@ -233,6 +243,10 @@ class Life:
     def received(self, message: PeerMessage) -> None:
         if self._cluster.trace.is_on:
             self.machine.tell(f"hears {message}")
+        if type(message) is AppendRequest and PlantedFault.REFUSED_APPEND_SETS_TIME in self._cluster.plan.planted:
+            for entry in message.entries:
+                if entry.kind == EntryKind.COMMAND and entry.payload and self.view.clock is not None:
+                    self.view.clock.passed(time_of(entry.payload))
         self._enter(lambda: self.node.receive(message))
 
     def connection_made(self, member: int) -> None:

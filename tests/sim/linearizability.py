@@ -71,8 +71,12 @@ def check(history: Sequence[Operation], initial: State = None, limit: int = STEP
 
 
 def _successors(operations: Sequence[Operation], happened: int, state: State) -> list[tuple[int, State]]:
-    """The likeliest last, for it is tried first: known outcomes before unknown ones, early before late."""
+    """The likeliest last, for it is tried first: known outcomes before unknown ones, early before late.
+
+    Of deletes with an unknown outcome only the first is tried: whatever a later one could do, it can do as well.
+    """
     soonest = NEVER + 1
+    is_deleted = False
     known: list[tuple[int, State]] = []
     guessed: list[tuple[int, State]] = []
     for number, operation in enumerate(operations):
@@ -82,6 +86,10 @@ def _successors(operations: Sequence[Operation], happened: int, state: State) ->
             break
         soonest = min(soonest, operation.end)
         if operation.answer is Answer.UNKNOWN:
+            if operation.kind is Kind.DELETE:
+                if is_deleted:
+                    continue
+                is_deleted = True
             after = _effect(operation, state)
             if after != state:  # without an effect it is the same as never
                 guessed.append((happened | 1 << number, after))

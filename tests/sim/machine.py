@@ -17,6 +17,8 @@ from kvstore.settings import Settings
 from kvstore.storage.check import check
 from kvstore.storage.errors import DiskFailed, Refused, SnapshotFailed, StorageError
 from kvstore.storage.folder import DataFolder, default_wal_folder, snapshot_folder
+from kvstore.storage.layout import RECORDS_AT
+from kvstore.storage.records import SECTOR
 from kvstore.storage.replay import segment_names
 from kvstore.storage.scan import Ending, Scan, ending, scan
 from tests.sim.disk import SimCrash, SimFiles, SimKill
@@ -34,6 +36,7 @@ HOME = "/home"
 SNAPSHOTS = snapshot_folder(HOME)
 EPOCH_NS = 1_700_000_000 * 10**9
 STARTS = "a folder that a crash left can be opened"
+ROT = "`check` finds a bit that has changed"
 
 
 class Machine:
@@ -59,6 +62,7 @@ class Machine:
         self.clock_ns = self.random.randint(-2, 2) * 10**8 if cluster.plan.size > 1 else 0
         self.emptied = False  # its disk was lost and is empty again; the member must not come back as it was
         self.rotten = False  # a bit of a snapshot has changed
+        self._rotted: dict[str, bytes | None] = {}  # path -> what such files held then
         self._starting = False
 
     # --- up and down ------------------------------------------------------------------------------------------------
@@ -229,11 +233,15 @@ class Machine:
         self.emptied = True
         self.cluster.checker.forgives(self.id)
 
-    def rot(self) -> bool:
+    def rot(self, newest: bool = False) -> bool:
         """A bit of a snapshot changes. False: there is none yet."""
         names = [name for name in self.files.list(SNAPSHOTS) if name.endswith(".snap")] if self.lives else []
-        if not names or not self.files.rot(f"{SNAPSHOTS}/{self.random.choice(names)}"):
+        if not names:
             return False
+        path = f"{SNAPSHOTS}/{names[-1] if newest else self.random.choice(names)}"
+        if not self.files.rot(path):
+            return False
+        self._rotted[path] = self.files.read(path)
         self.rotten = True
         self.tell("a bit of a snapshot changes")
         return True
@@ -254,17 +262,44 @@ class Machine:
         power cut. Nothing can be started on it afterwards."""
         self.kill()
         self._check_sound()
+        self._check_rot_is_found()
         self._check_opens()
         self.files.crash()
         self._check_opens()
         self._check_sound()
 
     def _check_sound(self) -> None:
-        if not self.lives or self.rotten:
+        if not self.lives:
             return
         report = check(HOME, files=self.files)
-        if not report.sound:
+        rotten = [path for path, octets in self._rotted.items() if self.files.read(path) == octets]
+        for path in rotten:
+            if not any(line.startswith(path) for line in report.damage):
+                raise Violation(ROT, f"{self.name}: {path} has rotted, and only this is found: {report.damage}")
+        if not (report.sound or rotten):
             raise Violation(STARTS, f"the folder of {self.name} is not sound: {report.damage}")
+
+    def _check_rot_is_found(self) -> None:
+        """One bit of what a start reads is changed, on a copy of the disk."""
+        if not self.lives or self.rotten:
+            return
+        files = self.files.copy()
+        places = [(f"{SNAPSHOTS}/{name}", 0, 1 << 40) for name in files.list(SNAPSHOTS) if name.endswith(".snap")]
+        folder = default_wal_folder(HOME)
+        for name in segment_names(files, folder):
+            found = scan(files, folder, name)
+            durable = found.end if found.next_sequence else found.watermark.durable.offset
+            places += [(found.path, 0, SECTOR), (found.path, RECORDS_AT, durable)]
+        path, first, end = self.random.choice(places)
+        octets = files.content(path)
+        end = min(end, len(octets))
+        if first >= end:
+            return
+        offset = self.random.randrange(first, end)
+        octets[offset] ^= 1 << self.random.randrange(8)
+        if not any(line.startswith(path) for line in check(HOME, files=files).damage):
+            raise Violation(ROT, f"{self.name}: a bit of {path} at offset {offset} has changed, and nothing is found")
+        self.cluster.trace.saw("rot found")
 
     def _check_opens(self) -> None:
         if not self.lives or self.rotten:  # its only snapshot may be the one that rotted

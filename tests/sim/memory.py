@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable
-from typing import cast
+from collections.abc import Iterable
 
-from kvstore.apply import StateMachine
-from kvstore.disk import NodeDisk
-from kvstore.node import Disk, Node
-from kvstore.raft.types import SnapshotMeta
+from kvstore.node import Node
 from kvstore.store.store import Store
 from tests.sim.trace import Violation
 
@@ -25,24 +21,3 @@ def check_memory(nodes: Iterable[Node]) -> None:
         others = [one for one in gc.get_referrers(store._tree) if isinstance(one, Store) and one is not store]
         if others:
             raise Violation(MEMORY, f"{len(others)} more stores hold the tree of member {node.raft.member_id:x}")
-
-
-def leaking(disk: NodeDisk) -> Disk:
-    """Planted: a disk that keeps what was read from a snapshot."""
-    return cast(Disk, _LeakingDisk(disk))
-
-
-class _LeakingDisk:
-    def __init__(self, disk: NodeDisk) -> None:
-        self._disk = disk
-        self._kept: list[Store] = []
-
-    def load_snapshot(self, meta: SnapshotMeta, done: Callable[[StateMachine], None]) -> None:
-        def loaded(machine: StateMachine) -> None:
-            self._kept.append(machine.store)
-            done(machine)
-
-        self._disk.load_snapshot(meta, loaded)
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._disk, name)

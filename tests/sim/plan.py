@@ -52,6 +52,7 @@ class Plan:
     mixed: bool  # members that take part in the highest level, and others that do not yet
     lost_disks: bool  # now and then a member's disk is lost, or a snapshot on it rots
     lost_tails: bool  # now and then a member's log loses what was acknowledged
+    odd_messages: bool  # some are late by a term, or of a later version
     planted: frozenset[str]  # of PlantedFault
     config: Config
     values: tuple[int, ...]  # sizes that clients draw from
@@ -90,6 +91,7 @@ def draw(seed: int, planted: frozenset[str] = frozenset()) -> Plan:
         mixed=random.random() < 0.3,
         lost_disks=lost_disks,
         lost_tails=size > 1 and not changes and not lost_disks and random.random() < 0.5,
+        odd_messages=Random(f"odd {seed}").random() < 0.25,
         planted=planted - frozenset(PlantedBug),
         values=(0, 20, 1200, 60_000, 200_000) if large else (0, 20, 150, 1200, 1200),
         chunk_rows=random.choice((2, 20, 200)),

@@ -24,9 +24,12 @@ TTL = "a key with a TTL ends in time"
 SNAPSHOT = "a snapshot that is due is taken"
 ANSWERS = "a healthy cluster answers"
 SHORT, LONG = b"/probe/short", b"/probe/long"
+ROT = b"/probe/rot"
 LIVES = {SHORT: 1, LONG: 3}  # seconds
 #: A write is answered within this time: a commit on slow disks, and no election.
 SOON = SECOND
+#: A snapshot that has rotted is found, another one is saved, and a member has all of it.
+IN_TIME = 15 * SECOND
 
 
 class Probe:
@@ -68,6 +71,32 @@ class Probe:
             failing = life.node.snapshots.failing
             if failing and not any(strerror(number) in failing for number in (errno.EIO, errno.ENOSPC)):
                 raise Violation(SNAPSHOT, f"{life.machine.name}: {failing}")
+
+    def rot(self) -> None:
+        """A bit of the leader's snapshot changes while a member needs it: a new one must be saved, without a write."""
+        cluster = self._cluster
+        leader = cluster.leader()
+        assert leader is not None
+        members = leader.node.raft.configuration.voters
+        if not cluster.plan.lost_disks or len(members) < 3 or any(one.rotten for one in cluster.machines.values()):
+            return
+        behind = cluster.machines[self._random.choice(sorted(members - {leader.machine.id}))]
+        assert behind.life is not None
+        links = [(behind.id, one) for one in cluster.machines] + [(one, behind.id) for one in cluster.machines]
+        cluster.network.blocked.update(links)
+        end = cluster.scheduler.now + 30 * SECOND
+        while leader.node.raft.log.start_index <= behind.life.node.raft.last_index:
+            if not self._leads(leader) or cluster.scheduler.now > end:
+                cluster.network.blocked.clear()
+                return
+            for _ in range(20):
+                leader.ask(lambda: leader.node.propose(Set(ROT, b"", False, None, False), lambda _: None), lambda: None)
+            self._wait(cluster.scheduler.now + 50 * MILLISECOND)
+        self._wait(cluster.scheduler.now + SOON)
+        if leader.machine.rot(newest=True):
+            cluster.trace.saw("snapshots rotten when they are needed")
+        cluster.network.blocked.clear()
+        cluster.run_until(cluster.is_quiet, "a member does not get the snapshot that it needs", IN_TIME)
 
     def _leads(self, leader: Life) -> bool:
         return not leader.over and leader.node.raft.is_leader and self._cluster.leader() is leader

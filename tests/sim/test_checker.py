@@ -194,6 +194,12 @@ def call(command: Set | CreateInOrder | None, start: int, end: int, answer: Answ
         (history.LINEARIZABLE, [call(PUT, 0, 1, Answer.DONE), call(None, 2, 3, Answer.MISSING)], {b"x": 2}, []),
         (
             history.LINEARIZABLE,
+            [call(PUT, 0, NEVER, Answer.UNKNOWN), call(None, 2, 3, Answer.DONE, observed=b"x")],
+            {},
+            [],
+        ),
+        (
+            history.LINEARIZABLE,
             [call(PUT, 0, 1, Answer.DONE, index=7), call(None, 2, 3, Answer.DONE, observed=b"x", index=6)],
             {b"x": 2},
             [],

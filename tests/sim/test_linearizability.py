@@ -107,6 +107,13 @@ def test_gives_up_and_says_so() -> None:
     assert check(guesses + reads + beyond, limit=20) is Verdict.UNDECIDED
 
 
+def test_deletes_of_unknown_outcome_are_tried_once() -> None:
+    deletes = [unknown(Kind.DELETE, number) for number in range(30)]
+    writes = [done(Kind.SET, 100 + number, 101 + number, value=b"%d" % number) for number in range(0, 40, 2)]
+    nowhere = [done(Kind.GET, 200, 201, observed=b"nowhere")]
+    assert check(deletes + writes + nowhere, limit=1000) is Verdict.IMPOSSIBLE
+
+
 def test_agrees_with_trying_every_order() -> None:
     seen = {Verdict.LINEARIZABLE: 0, Verdict.IMPOSSIBLE: 0}
     for seed in range(600):

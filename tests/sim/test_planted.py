@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from kvstore.raft.config import PlantedBug
-from tests.sim import checker, cluster, history, machine, memory, pace, probe
+from tests.sim import checker, cluster, history, machine, memory, pace, probe, watching
 from tests.sim.planted import PlantedFault
-from tests.sim.run import run
+from tests.sim.run import BUG, run
 
 #: The property that each breaks, and others that its doing may break first.
 RULES = {
@@ -26,21 +26,35 @@ MENDS: dict[PlantedFault, set[str]] = {
     PlantedFault.MOVED_MEMBER_REFUSED: {machine.STARTS},
     PlantedFault.DEAF_AFTER_MOVE: {cluster.CONVERGES},
     PlantedFault.EMPTY_DISK_WELCOMED: {checker.ONCE, checker.COMPLETENESS, checker.STATE_MACHINE, checker.ONE_VOTE},
+    PlantedFault.REFUSED_APPEND_SETS_TIME: {pace.PACE},
+    PlantedFault.OWN_SNAPSHOT_TRUSTED: {cluster.CONVERGES},
+    PlantedFault.UNKNOWN_COMMAND_TAKEN: {checker.LEVEL},
+    PlantedFault.UNKNOWN_MESSAGE_CRASHES: {BUG},
+    PlantedFault.WATCHERS_MISS_INSTALL: {watching.EVENTS},
+    PlantedFault.STORE_REPLACED: {watching.READS},
+    PlantedFault.ROT_UNSEEN: {machine.ROT},
 }
 
 #: Seeds that were seen to find it; then come as many others as it may take when the code has moved on.
 FIRST: dict[str, tuple[int, ...]] = {
-    PlantedBug.VOTE_NOT_PERSISTED: (1,),
+    PlantedBug.VOTE_NOT_PERSISTED: (9,),
     PlantedBug.COMMIT_OLD_TERM: (127,),
-    PlantedBug.STALE_READ: (19,),
-    PlantedBug.ACK_BEFORE_FSYNC: (1,),
+    PlantedBug.STALE_READ: (20,),
+    PlantedBug.ACK_BEFORE_FSYNC: (3,),
     PlantedFault.SNAPSHOT_NAME_BELIEVED: (101,),
     PlantedFault.TIME_FOLLOWS_WALL: (6,),
     PlantedFault.SNAPSHOT_BY_ROWS: (0,),
-    PlantedFault.INSTALL_LEAKS: (1,),
+    PlantedFault.INSTALL_LEAKS: (2,),
     PlantedFault.MOVED_MEMBER_REFUSED: (11,),
     PlantedFault.DEAF_AFTER_MOVE: (125,),
     PlantedFault.EMPTY_DISK_WELCOMED: (45,),
+    PlantedFault.REFUSED_APPEND_SETS_TIME: (19,),
+    PlantedFault.OWN_SNAPSHOT_TRUSTED: (45,),
+    PlantedFault.UNKNOWN_COMMAND_TAKEN: (10,),
+    PlantedFault.UNKNOWN_MESSAGE_CRASHES: (19,),
+    PlantedFault.WATCHERS_MISS_INSTALL: (3,),
+    PlantedFault.STORE_REPLACED: (3,),
+    PlantedFault.ROT_UNSEEN: (9,),
 }
 AT_MOST = 400
 
