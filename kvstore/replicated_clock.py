@@ -50,6 +50,7 @@ class ReplicatedClock:
         self.wall = wall
         #: Whether a fresh stamp was seen in this life, or this member has led.
         self.is_set = False
+        self._has_stamp = False  # whether any command that was stamped was met
         self._monotonic = monotonic
         self._time = 0  # replicated time when the monotonic clock stood at `_at`
         self._at = monotonic()
@@ -78,6 +79,7 @@ class ReplicatedClock:
         """A command that was stamped so is committed, perhaps long ago: it is not earlier than that."""
         monotonic = self._monotonic()
         now = self._reckon(monotonic)
+        self._has_stamp = self._has_stamp or stamp > 0
         if stamp > LATEST_WALL:
             self._complain("refused a stamp after 2199 as the time", stamp=stamp)
         elif stamp > now:
@@ -111,7 +113,8 @@ class ReplicatedClock:
             now = max(now, last_stamp)
         wall = None if self.is_set else self._believed_wall()
         if wall is not None and wall > now:
-            self._log_jump(now, wall)
+            if self._has_stamp or last_stamp:  # a new cluster has no time to go on from
+                self._log_jump(now, wall)
             now = wall
         self.is_set = True
         self._set(now, monotonic)
@@ -129,11 +132,11 @@ class ReplicatedClock:
 
     def _log_jump(self, now: int, wall: int) -> None:
         seconds, clocks = _seconds(wall - now), 1 + len(self._peers)
-        if now and wall - now >= WARNED_JUMP:
+        if wall - now >= WARNED_JUMP:
             log.warning(
                 "time goes on from the wall clock: what ended meanwhile expires", seconds=seconds, clocks=clocks
             )
-        elif now and wall - now >= LOGGED_JUMP:
+        elif wall - now >= LOGGED_JUMP:
             log.info("time goes on from the wall clock", seconds=seconds, clocks=clocks)
 
     # --- wall clocks ----------------------------------------------------------------------------------------------

@@ -93,6 +93,15 @@ def test_after_all_were_down_time_goes_on_from_the_wall_clock(caplog: pytest.Log
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
 
 
+def test_a_new_cluster_has_no_time_to_go_on_from_and_warns_of_none(caplog: pytest.LogCaptureFixture) -> None:
+    hands = Hands()
+    hands.clock.passed(0)
+    hands.passes(SECOND)
+    hands.clock.begin_term(0)
+    assert hands.clock.now() == hands.wall
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("wrong", [DAY, -DAY])
 def test_after_all_were_down_the_middle_wall_clock_counts(wrong: int) -> None:
     hands = Hands(wall=EPOCH + wrong)

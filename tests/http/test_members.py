@@ -138,6 +138,8 @@ async def test_machines_are_all_client_urls_in_order(client: RawClient, backend:
         (b"null", "no valid URLs given"),
         (b"[]", "the body must be a JSON object"),
         (b"[" * 100_000, "the JSON is nested too deeply"),
+        (b"1" * 5_000, "a number in the JSON is too long"),
+        (b'{"peerURLs":["http://h:0000070000"]}', 'parse "http://h:0000070000": invalid port ":0000070000" after host'),
         (b'{"peerURLs":["http://h:1"]} more', "Extra data: line 1 column 29 (char 28)"),
         (b"\xff", "Expecting value: line 1 column 1 (char 0)"),
     ],
@@ -153,7 +155,7 @@ def test_urls_are_sorted_and_the_field_counts_in_any_case() -> None:
     assert parse_peer_urls(body) == ("http://[::1]:3", "https://b:2")
 
 
-def test_urls_that_can_be_dialled_are_kept_as_they_are() -> None:
+def test_urls_that_etcd_takes_are_kept_as_they_are() -> None:
     for url in ("http://user:pw@h:1", "http://[::1]:1", "http://xn--bcher-kva.de:1", "http://h:0", "http://h:1?a=b"):
         assert parse_peer_urls(json.dumps({"peerURLs": [url, url]}).encode()) == (url, url)
     assert parse_peer_urls(b'{"peerURLs":["HTTP://h:1"]}') == ("http://h:1",)

@@ -194,8 +194,10 @@ def parse_peer_urls(body: bytes) -> tuple[str, ...]:
         document: Any = json.loads(body.decode("utf-8", "replace"))
     except RecursionError:
         raise Refusal(400, "the JSON is nested too deeply") from None
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         raise Refusal(400, str(error)) from None
+    except ValueError:  # of an integer with more digits than Python converts
+        raise Refusal(400, "a number in the JSON is too long") from None
     if document is None:
         document = {}
     if not isinstance(document, dict):
@@ -214,7 +216,7 @@ def parse_peer_urls(body: bytes) -> tuple[str, ...]:
 
 
 def _peer_url(text: str) -> str:
-    """One URL by the rules of etcd's `NewURLs`, with a host and a port that can be dialled."""
+    """One URL by the rules of etcd's `NewURLs`, which take an empty host and port 0 as well."""
     url = _LONE_SURROGATE.sub("\ufffd", text).strip()  # as Go reads JSON
     scheme = _SCHEME.match(url)
     if scheme is None and ":" in url.partition("/")[0]:
@@ -230,7 +232,7 @@ def _peer_url(text: str) -> str:
         raise Refusal(400, f'parse "{url}": invalid character in host name')
     if not colon or (host.count(":") and not host.startswith("[")) or port.endswith("]"):
         raise Refusal(400, f'URL address does not have the form "host:port": {url}')
-    if port and (not port.isascii() or not port.isdigit() or int(port[:6]) > 65535):
+    if port and (not port.isascii() or not port.isdigit() or int(port.lstrip("0")[:6] or "0") > 65535):
         raise Refusal(400, f'parse "{url}": invalid port ":{port}" after host')
     if parts.path:
         raise Refusal(400, f"URL must not contain a path: {url}")
