@@ -143,7 +143,9 @@ def _revoke(context: Context) -> None:
         if name is None:
             raise Failure(f"Error:  {path} was issued by no authority in {folder.path}")
         if revoked.serial_number == folder.authority(name).certificate.serial_number:
-            raise Failure(f"Error:  {path} is the authority's own: a member that reads the list would refuse everybody")
+            raise Failure(
+                f"Error:  {path} is the authority's own: a member that reads the list would refuse every client"
+            )
         by_authority.setdefault(name, set()).add(revoked.serial_number)
     for name, serials in by_authority.items():
         _revoke_by(context, folder, name, serials)
@@ -220,14 +222,18 @@ CERTS = Command(
         ),
         Subcommand(
             "renew",
-            "issue certificates anew, with new keys",
+            "issue certificates again, with new keys",
             Command(
                 _renew,
                 usage="[NAME...]",
                 flags=(
                     _DIR,
                     Flag(
-                        "within", "without names: those that end in so many days", NUMBER, RENEW_DAYS, str(RENEW_DAYS)
+                        "within",
+                        "without names: certificates that end within this number of days",
+                        NUMBER,
+                        RENEW_DAYS,
+                        str(RENEW_DAYS),
                     ),
                     Flag("days", "how long they are valid; 0: as long as before", NUMBER),
                 ),

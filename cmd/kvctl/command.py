@@ -1,4 +1,4 @@
-"""What a command is, and what it is given.
+"""The shape of a command, and the context of one run of it.
 
 A command is a `Command` value in a module of its own, named by `kvctl.table`. Its `run` gets a `Context` and returns
 the exit status (None: 0); it may be a coroutine function. It may raise `Failure`, or let a `ClientError` through, which
@@ -36,7 +36,7 @@ DEFAULT_ENDPOINTS = "http://127.0.0.1:2379,http://127.0.0.1:4001"
 
 
 class Failure(Exception):
-    """Ends kvctl with `status`; the text goes to standard error as it is, and `end` behind it."""
+    """Ends kvctl with `status`; the text goes to standard error unchanged, followed by `end`."""
 
     def __init__(self, text: str, status: int = BAD_ARGUMENTS, end: str = "\n") -> None:
         super().__init__(text)
@@ -45,11 +45,11 @@ class Failure(Exception):
 
 
 class Command(NamedTuple):
-    """`usage` is what stands behind the name, as `<key> <value>`; `example` one or more whole command lines.
+    """One command. `usage` follows its name in the help, as `<key> <value>`; `example` is one or more command lines.
 
-    With `subcommands`, `run` and `flags` are not used. `is_ours`: etcdctl has no such command, so flags may stand
-    anywhere in front of a `--`, and each error is one line. `runs_command`: it runs the command line behind the `--`
-    and returns its exit status, so that kvctl's own failures have a status apart.
+    With `subcommands`, `run` and `flags` are not used. `is_ours` means that etcdctl has no such command, so flags may
+    be anywhere before a `--`, and each error is one line. `runs_command` means that it runs the command line after the
+    `--` and returns its exit status, so that kvctl's own failures have a separate status.
     """
 
     run: Callable[[Context], Awaitable[int | None] | int | None] | None = None
@@ -71,10 +71,10 @@ class Subcommand(NamedTuple):
 
 
 class Context:
-    """What one run of a command is given, and what it prints through.
+    """The arguments of one run of a command, and its output.
 
-    `options` are the global flags, `flags` those of the command, `words` what is left, `raw` all that stood behind
-    the command's name; `command_line` is what stood behind a `--`, for commands that are ours.
+    `options` are the global flags, `flags` those of the command, `words` the other arguments, `raw` all arguments
+    after the command's name; `command_line` holds the arguments after a `--`, for commands that etcdctl does not have.
     """
 
     def __init__(
@@ -95,11 +95,11 @@ class Context:
 
     @property
     def output(self) -> str:
-        """simple, extended or json; or what else was asked for, which prints nothing."""
+        """The value of `--output`: simple, extended or json; any other value prints nothing."""
         return self.options.text("output")
 
     def split(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The words in front of the first `--`, and the command line behind it."""
+        """The arguments before the first `--`, and the command line after it."""
         if "--" not in self.raw:
             return self.words, ()
         behind = self.raw[self.raw.index("--") + 1 :]
@@ -107,7 +107,7 @@ class Context:
         return before[:-1] if before[-1:] == ("--",) else before, behind
 
     def say(self, line: str) -> None:
-        """A line to standard output, at once. BrokenPipeError ends kvctl as SIGPIPE would."""
+        """Write a line to standard output immediately. BrokenPipeError ends kvctl as SIGPIPE would."""
         streams.put(line + "\n")
 
     def complain(self, line: str) -> None:
