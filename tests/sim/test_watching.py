@@ -51,6 +51,16 @@ def test_a_witness_follows_a_store_and_a_snapshot() -> None:
     assert events.value_at(b"/a", 21) == b"20"
 
 
+def test_a_watch_on_a_member_that_joined_ends_where_the_history_begins_after_the_founding() -> None:
+    events, store, ahead = Events(Trace(None)), Store(HISTORY), Store(HISTORY)
+    witness = Witness("a", store, events, HISTORY)
+    ahead.found()
+    for number in range(HISTORY):
+        write(ahead, b"%d" % number)
+    store.adopt(Store.restore([*ahead.freeze().chunks()], HISTORY, is_founded=True))
+    witness.look()
+
+
 def test_an_event_that_no_watcher_was_shown() -> None:
     store = Store(HISTORY)
     witness = Witness("a", store, Events(Trace(None)), HISTORY)

@@ -86,13 +86,14 @@ class Witness:
         index = self._store.index
         if self._last == index and not self._got:
             return
+        held = self._last
         if self._store.is_founded and self._last == 0:
             self._last = 1  # the founding is no event
         got, self._got[:] = self._got[:], []
         for event in got:
             if event is None:
-                if index - self._last <= self._history:
-                    raise Violation(EVENTS, f"{self._who} ends a watch at {self._last}, though it has all to {index}")
+                if index - held <= self._history:
+                    raise Violation(EVENTS, f"{self._who} ends a watch at {held}, though it has all to {index}")
                 self._events.trace.saw("watches cut off")
                 self._last = index
                 self._watch()
