@@ -22,6 +22,18 @@ def test_the_readme_begins_with_the_two_commands() -> None:
     assert [line.partition("#")[0].strip() for line in block] == ["make run", "make test"]
 
 
+def test_the_figures_of_the_readme_are_those_of_the_last_benchmark() -> None:
+    section = (ROOT / "README.md").read_text().partition("**In numbers**")[2].partition("**Why trust it.**")[0]
+    measured = (ROOT / "benchmarks" / "results" / "table.md").read_text()
+    rows = re.findall(r"^\| (.+?) \| (\d.*?) \| (\d.*?) \|$", section, re.MULTILINE)
+    assert len(rows) == 5
+    for what, *figures in rows:
+        of_row = [line for line in measured.splitlines() if line.startswith((f"| {what} |", f"| {what}: p99 |"))]
+        for column, cell in zip((3, 4), figures, strict=True):
+            measured_here = [line.split("|")[column].strip() for line in of_row]
+            assert cell.replace("p99 ", "").split(", ") == measured_here, what
+
+
 def test_the_readme_names_each_make_target_and_no_other() -> None:
     public = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
     rows = re.findall(r"^\| `make ([a-z-]+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
