@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 
 import pytest
@@ -23,6 +23,7 @@ from kvstore.membership import Member, Membership
 from kvstore.raft.types import AppendRequest, Configuration, Entry, EntryKind, HeartbeatRequest, VoteResponse
 from kvstore.transport import MAX_STRANGER_FRAME_BYTES, MAX_STRANGERS, Acceptor, PeerTransport
 from kvstore.wire import (
+    LONG_BYTES,
     TIME_BYTES,
     MessagePacker,
     PeerMessage,
@@ -341,6 +342,44 @@ async def test_active_are_those_that_hear_us_and_that_we_hear() -> None:
         await one.inbox.until(lambda: bool(one.inbox.messages))
         sent, received = two.transport.traffic.peer(1).sent_bytes, one.transport.traffic.peer(2).received_bytes
         assert sent == received > 0
+
+
+class Recorder(asyncio.Transport):
+    """Takes the place of a connection, and keeps what is written as it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[object] = []
+
+    def is_closing(self) -> bool:
+        return False
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def write(self, octets: bytes | bytearray | memoryview) -> None:
+        self.written.append(octets)
+
+    def writelines(self, pieces: Iterable[bytes | bytearray | memoryview]) -> None:
+        self.written += pieces
+
+
+async def test_long_bytes_are_written_as_they_are_and_arrive_between_short_ones() -> None:
+    entry = Entry(5, 1, 0, bytes(LONG_BYTES + 1))
+    sent: list[PeerMessage] = [heartbeat(1, 2), AppendRequest(2, 1, 1, 4, 1, (entry,), 4), heartbeat(1, 2, 7)]
+    async with peer(1) as one, peer(2) as two:
+        introduce(one, 2, two.url)
+        await connected(one, 2)
+        link = one.transport._links[2]
+        connection, recorder = link._transport, Recorder()
+        for transport in (recorder, connection):
+            link._transport = transport
+            for message in sent:
+                one.transport.send(message)
+            one.transport.flush()
+        assert any(piece is entry.payload for piece in recorder.written)
+        await two.inbox.until(lambda: len(two.inbox.messages) >= len(sent))
+        assert two.inbox.messages == sent
 
 
 def test_frames_come_out_whole_however_they_are_cut() -> None:
