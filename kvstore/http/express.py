@@ -28,7 +28,7 @@ from kvstore.http.intake import NOT_NOW
 from kvstore.http.lane import EXPRESS_BYTES, Lane
 from kvstore.http.load import drop
 from kvstore.http.reply import LAST_CHUNK, Answer, chunk, compose, compose_stream_head, last_part, part, refusal
-from kvstore.http.sockets import send_now
+from kvstore.http.sockets import is_reset, send_now
 from kvstore.http.v2.keys import (
     answer_failure,
     answer_of,
@@ -480,6 +480,10 @@ class Express:
         self.stop_intake()  # what is sent piece by piece gathers in the transport
         streamed.attach(BodySink(self))
 
+    @property
+    def is_reset(self) -> bool:
+        return self._transport is None or (self._is_half_closed and is_reset(self._transport))
+
     def begin_body(self, head: bytes, status: int) -> None:
         lane = self._lane
         self.write(compose_stream_head(head, lane.last if lane.is_closing else lane.usual, status))
@@ -567,6 +571,10 @@ class BodySink:
     @property
     def is_stalled(self) -> bool:
         return self._connection.is_stalled
+
+    @property
+    def is_reset(self) -> bool:
+        return self._connection.is_reset
 
     def begin(self, head: bytes, status: int = 200) -> None:
         self._connection.begin_body(head, status)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 
-__all__ = ["Readers", "Sends", "file_of", "is_compiled", "send_now"]
+__all__ = ["Readers", "Sends", "file_of", "is_compiled", "is_reset", "send_now"]
 
 try:
     from kvstore.http.sockets_native import Readers, Sends, send_now
@@ -26,3 +26,12 @@ def file_of(transport: asyncio.Transport) -> int:
         return -1
     end: socket.socket | None = transport.get_extra_info("socket")
     return -1 if end is None else end.fileno()
+
+
+def is_reset(transport: asyncio.Transport) -> bool:
+    """Whether the other side refused what was sent to it.
+
+    The event loop reports that only with the next write, once the client has closed its own side of the connection.
+    """
+    end: socket.socket | None = None if transport.is_closing() else transport.get_extra_info("socket")
+    return end is not None and end.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from kvstore.http.reply import Answer, Manner, compose, compose_stream_head, last_part, part
+from kvstore.http.sockets import is_reset
 from kvstore.http.v2.streamed import Streamed
 
 if TYPE_CHECKING:
@@ -48,6 +49,12 @@ class StreamedReply:
     def is_stalled(self) -> bool:
         assert self._connection is not None
         return self._connection.writing_paused
+
+    @property
+    def is_reset(self) -> bool:
+        assert self._connection is not None
+        transport = self._connection.transport
+        return transport is None or is_reset(transport)
 
     def begin(self, head: bytes, status: int = 200) -> None:
         self.keep_alive = self._manner.keep_alive and self._manner.http11

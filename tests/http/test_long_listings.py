@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from kvstore.http.app import Http, Settings, serve
-from kvstore.http.v2 import keys
+from kvstore.http.v2 import keys, long_listings
 from kvstore.http.v2.answers import answer_view
 from kvstore.http.v2.long_listings import KEPT_BYTES, SHORT_NODES
 from kvstore.limits import Limits
@@ -138,6 +139,24 @@ async def test_it_is_given_up_when_the_client_is_gone(
     await until(lambda: (http.load.long_answers.running, http.load.long_answers.waiting) == (1, 2))
     for client in clients:
         client.writer.transport.abort()
+    await until(lambda: is_idle(http, backend))
+
+
+async def test_one_that_has_nothing_to_send_yet_is_given_up_when_its_client_left_before_its_turn(
+    connect: Connect, backend: LocalBackend, http: Http, lines: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill_sockets(backend)
+    slices = http.load.long_answers
+    before, gone = await connect(), await connect()
+    pause(before)
+    before.send(request(f"GET {SORTED}", *lines))
+    await until(lambda: slices.running == 1)
+    monkeypatch.setattr(long_listings, "pieces_of_listing", lambda *_: itertools.repeat(b""))
+    gone.send(request(f"GET {SORTED}", *lines))
+    await until(lambda: slices.waiting == 1)
+    gone.writer.close()  # as a client does that wants no more, or one that sends no more and waits for its answer
+    before.writer.transport.abort()
+    await until(lambda: slices.waiting == 0)
     await until(lambda: is_idle(http, backend))
 
 

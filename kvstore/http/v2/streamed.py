@@ -22,6 +22,10 @@ class Sink(Protocol):
     def is_stalled(self) -> bool:
         """Whether the client has left more unread than the transport cares to buffer."""
 
+    @property
+    def is_reset(self) -> bool:
+        """Whether the client is gone: it refused what was sent, its head for one."""
+
     def begin(self, head: bytes, status: int = 200) -> None:
         """Send the head of an answer with `head` among its header lines; a body follows, of unknown length."""
 
@@ -80,6 +84,10 @@ class Streamed:
         if sink is None:
             return False
         slice_, is_last = self._next_slice()
+        if not slice_ and not is_last and sink.is_reset:  # with something to send, sending it would show that
+            self._let_go()
+            sink.abort()
+            return False
         self._sent(slice_, is_last)
         if is_last:
             self._let_go()
