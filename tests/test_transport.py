@@ -345,7 +345,7 @@ async def test_active_are_those_that_hear_us_and_that_we_hear() -> None:
 
 
 class Recorder(asyncio.Transport):
-    """Takes the place of a connection, and keeps what is written as it is."""
+    """Takes the place of a connection, and keeps the written chunks as they are."""
 
     def __init__(self) -> None:
         super().__init__()

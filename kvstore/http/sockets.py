@@ -29,7 +29,7 @@ def file_of(transport: asyncio.Transport) -> int:
 
 
 def is_reset(transport: asyncio.Transport) -> bool:
-    """Whether the other side refused what was sent to it.
+    """Whether the other side refused bytes that were sent to it.
 
     The event loop reports that only with the next write, once the client has closed its own side of the connection.
     """

@@ -154,7 +154,7 @@ async def test_one_that_has_nothing_to_send_yet_is_given_up_when_its_client_left
     monkeypatch.setattr(long_listings, "pieces_of_listing", lambda *_: itertools.repeat(b""))
     gone.send(request(f"GET {SORTED}", *lines))
     await until(lambda: slices.waiting == 1)
-    gone.writer.close()  # as a client does that wants no more, or one that sends no more and waits for its answer
+    gone.writer.close()  # also the way of a client that sends no more and waits for its answer
     before.writer.transport.abort()
     await until(lambda: slices.waiting == 0)
     await until(lambda: is_idle(http, backend))

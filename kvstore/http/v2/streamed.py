@@ -24,7 +24,7 @@ class Sink(Protocol):
 
     @property
     def is_reset(self) -> bool:
-        """Whether the client is gone: it refused what was sent, its head for one."""
+        """Whether the client is gone: it refused bytes that were sent to it."""
 
     def begin(self, head: bytes, status: int = 200) -> None:
         """Send the head of an answer with `head` among its header lines; a body follows, of unknown length."""
