@@ -11,6 +11,7 @@ import socket
 import struct
 from typing import NamedTuple, Protocol, cast
 
+from kvstore.http.form_threads import FormThreads
 from kvstore.http.slices import Slices
 from kvstore.limits import Limits
 
@@ -67,6 +68,7 @@ class Load:
         self.held_bytes = 0  # of values that answers under way are made from, each counted once
         self.long_answers = Slices(limits, self._loop)
         self.large_answers = Slices(limits, self._loop, are_few=False)
+        self.form_threads = FormThreads()
 
     @property
     def is_full(self) -> bool:

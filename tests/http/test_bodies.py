@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from kvstore.http.app import Http, Settings
 from kvstore.http.json_body import JSON_BYTES
 from kvstore.http.request import SHORT_BODY_BYTES
+from kvstore.http.v2.parameters import KeyRequest, parse_key_request
 from kvstore.limits import Limits
 from kvstore.store.operations import Set
 from kvstore.wire import CreateRole, CreateUser, SwitchAuth
@@ -68,6 +71,49 @@ class TestForms:
         answer = await client.ask(request("PUT /v2/keys/a", FORM, body=form + b"%zz"))
         assert (answer.status, json.loads(answer.body)["cause"]) == (400, 'invalid URL escape "%zz"')
         assert (await client.ask(request("PUT /v2/keys/a", FORM, body=b"&" * 300_000))).status == 400
+
+    async def test_large_forms_wait_for_nothing_else_that_runs_in_threads(self, client: RawClient) -> None:
+        """Neither for name lookups nor for forms that take longer; and lookups wait for no form."""
+        loop = asyncio.get_running_loop()
+        threads = ThreadPoolExecutor(1)
+        loop.set_default_executor(threads)
+        is_over = threading.Event()
+        lookup = loop.run_in_executor(None, is_over.wait)
+        try:
+            answer = await client.ask(request("PUT /v2/keys/a", FORM, body=b"value=" + b"y" * 300_000))
+            assert answer.status == 201
+            answer = await client.ask(request("PUT /v2/keys/a", FORM, body=b"value=" + b"%41" * 300_000))
+            assert answer.status == 200
+        finally:
+            is_over.set()
+        await lookup
+
+    async def test_a_large_form_waits_for_none_with_many_escapes(
+        self, connect: Connect, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        is_over, begun = threading.Event(), threading.Event()
+
+        def parse(method: str, path: bytes, query: bytes, body: bytes, limits: Limits) -> KeyRequest:
+            if b"%41" in body:
+                begun.set()
+                is_over.wait()
+            return parse_key_request(method, path, query, body, limits)
+
+        monkeypatch.setattr("kvstore.http.v2.keys.parse_key_request", parse)
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+        escaped = [await connect() for _ in range(4)]
+        plain = await connect()
+        try:
+            for client in escaped:
+                client.send(request("PUT /v2/keys/a", FORM, body=b"value=" + b"y" * 99_000 + b"%41" * 200_000))
+            async with asyncio.timeout(DEADLINE):
+                while not begun.is_set():  # noqa: ASYNC110  # it is set in another thread
+                    await asyncio.sleep(0.001)
+            answer = await plain.ask(request("PUT /v2/keys/b", FORM, body=b"value=" + b"y" * 300_000 + b"%42"))
+            assert answer.status == 201
+        finally:
+            is_over.set()
+        assert {(await client.response()).status for client in escaped} == {200, 201}
 
     async def test_requests_behind_a_large_form_keep_their_order(self, client: RawClient) -> None:
         form = b"value=" + b"%41" * 200_000

@@ -6,7 +6,6 @@ callbacks; `serve_keys` puts them together for one that awaits.
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 
 from kvstore.auth import AuthChanged
@@ -212,8 +211,8 @@ async def _parse(request: Request, backend: Backend, guard: Guard, load: Load) -
     body = await request.body(limits.request_bytes)
     if len(body) <= LARGE_BYTES:  # a longer one is parsed beside the event loop
         return parse_key_request(method, path, request.query, body, limits)
-    loop = asyncio.get_running_loop()
-    asked = await loop.run_in_executor(None, parse_key_request, method, path, request.query, body, limits)
+    job = partial(parse_key_request, method, path, request.query, body, limits)
+    asked = await load.form_threads.run(body, job)
     request.release_body()
     return asked
 
