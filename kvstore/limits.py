@@ -1,4 +1,4 @@
-"""What clients may take of a member at most: plain values, in one place. Each but the last two has a flag.
+"""What clients may take of a member at most: plain values, in one place. Each but the last four has a flag.
 
 Knows no connection; whoever serves one keeps to these, whichever lane it is in.
 """
@@ -40,9 +40,11 @@ class Limits:
     proposals: int = 10_000  # writes that wait for the cluster; as many linearizable reads: 503
     log_bytes: int = 1 << 30  # of log since the last snapshot that succeeded: 503
     buffered_bytes: int = 256 << 20  # of requests that arrive; of writes that wait; of answers not read: 503
-    long_answers: int = 4  # long listings under way at a time; further ones wait for their turn
+    long_answers: int = 4  # long listings sent at a time, and as many that stall; further ones wait for their turn
     watch_backlog: int = 100  # events that a watcher may be behind, etcd's own limit: closed
     turn_seconds: float = 30.0  # for a long listing to begin: 503
+    stall_seconds: float = 2.0  # in which nothing is read of a long listing while others want its place: closed
+    taken_bytes: int = 64 << 10  # a second; reading less of a long listing uses up write_seconds: closed
 
     @property
     def command_bytes(self) -> int:

@@ -120,14 +120,19 @@ FLAGS = (
         "Longest key, in bytes after percent-decoding, up to 65536; beyond it: 400. Set it alike on all members.",
     ),
     Flag("client-read-timeout", "60", "Limits", "Seconds in which a request's head must arrive, and then its body."),
-    Flag("client-write-timeout", "60", "Limits", "Seconds in which a client must read part of a large answer."),
+    Flag(
+        "client-write-timeout",
+        "60",
+        "Limits",
+        "Seconds in which a client must read part of a large answer; a long listing waits 1 s longer per 64 KiB read.",
+    ),
     Flag("client-idle-timeout", "600", "Limits", "Seconds after which a connection without a request is closed."),
     Flag("max-watchers", "50000", "Limits", "Maximum concurrent watches, one per connection; beyond it: 503."),
     Flag(
         "max-long-listings",
         "4",
         "Limits",
-        "Maximum concurrent listings of more than 1,000 nodes or 256 KiB; further ones wait up to 30 s, then 503.",
+        "Maximum listings of over 1,000 nodes or 256 KiB to send at a time; further ones wait up to 30 s, then 503.",
     ),
     Flag(
         "max-concurrent-proposals",

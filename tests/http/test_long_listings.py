@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -22,6 +23,8 @@ from tests.http.conftest import Connect
 
 #: For either way: an odd header line has aiohttp serve the request.
 WAYS = {"express": (), "aiohttp": ("X-Odd: 1",)}
+#: The machine may be busy, so nothing is hurried in a test that is not about it.
+LIMITS = Limits(long_answers=1, stall_seconds=10 * DEADLINE)
 MANY = SHORT_NODES + 200
 SORTED = "/v2/keys/d?recursive=true&sorted=true"
 
@@ -33,12 +36,12 @@ def lines(request: pytest.FixtureRequest) -> tuple[str, ...]:
 
 @pytest.fixture
 def settings() -> Settings:
-    return Settings(Limits(long_answers=1))
+    return Settings(LIMITS)
 
 
-def limit(http: Http, **seconds: float) -> None:
-    """From now on; the machine may be busy, so nothing is hurried in a test that is not about it."""
-    http.load.long_answers._limits = replace(Limits(long_answers=1), **seconds)  # type: ignore[arg-type]
+def limit(http: Http, **limits: float) -> None:
+    """From now on."""
+    http.load.long_answers._limits = replace(LIMITS, **limits)  # type: ignore[arg-type]
 
 
 def fill(backend: LocalBackend, count: int = MANY, value: bytes = b"v" * 200) -> bytes:
@@ -65,6 +68,16 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(DEADLINE):
         while not condition():  # noqa: ASYNC110  # the server tells nobody
             await asyncio.sleep(0.001)
+
+
+async def occupy(connect: Connect, http: Http, lines: tuple[str, ...]) -> list[RawClient]:
+    """Two clients that do not read their listings, as many as may stall: a further listing waits."""
+    clients = [await connect() for _ in range(2)]
+    for client in clients:
+        pause(client)
+        client.send(request(f"GET {SORTED}", *lines))
+    await until(lambda: len(http.load.long_answers._stalled) == 2)
+    return clients
 
 
 def is_idle(http: Http, backend: LocalBackend) -> bool:
@@ -136,7 +149,7 @@ async def test_it_is_given_up_when_the_client_is_gone(
     for client in clients:
         pause(client)
         client.send(request(f"GET {SORTED}", *lines))
-    await until(lambda: (http.load.long_answers.running, http.load.long_answers.waiting) == (1, 2))
+    await until(lambda: (http.load.long_answers.running, http.load.long_answers.waiting) == (2, 1))
     for client in clients:
         client.writer.transport.abort()
     await until(lambda: is_idle(http, backend))
@@ -147,49 +160,80 @@ async def test_one_that_has_nothing_to_send_yet_is_given_up_when_its_client_left
 ) -> None:
     fill_sockets(backend)
     slices = http.load.long_answers
-    before, gone = await connect(), await connect()
-    pause(before)
-    before.send(request(f"GET {SORTED}", *lines))
-    await until(lambda: slices.running == 1)
+    before = await occupy(connect, http, lines)
+    gone = await connect()
     monkeypatch.setattr(long_listings, "pieces_of_listing", lambda *_: itertools.repeat(b""))
     gone.send(request(f"GET {SORTED}", *lines))
     await until(lambda: slices.waiting == 1)
     gone.writer.close()  # also the way of a client that sends no more and waits for its answer
-    before.writer.transport.abort()
+    for client in before:
+        client.writer.transport.abort()
     await until(lambda: slices.waiting == 0)
     await until(lambda: is_idle(http, backend))
+
+
+async def drip(connect: Connect, http: Http, lines: tuple[str, ...]) -> bytes:
+    """What a client gets that reads 50,000 bytes at a time, with pauses. The system buffers little for it."""
+    assert http._listener is not None
+    for listening in http._listener.sockets:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
+    client = await connect()
+    client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+    client.send(request(f"GET {SORTED}", "Connection: close", *lines))
+    got = b""
+    with contextlib.suppress(ConnectionError):
+        async with asyncio.timeout(DEADLINE):
+            while piece := await client.reader.read(50_000):
+                got += piece
+                pause(client)
+                await asyncio.sleep(0.005)
+                resume(client)
+    return got
 
 
 async def test_a_client_that_reads_too_slowly_is_dropped_and_the_next_one_served(
     connect: Connect, backend: LocalBackend, http: Http, lines: tuple[str, ...]
 ) -> None:
-    """However steadily it drips: the time counts in which the listing waits for it."""
+    """However steadily it drips: the listing may wait for it only as long as it takes enough."""
     body = fill_sockets(backend)
-    limit(http, write_seconds=0.5)
-    slow = await connect()
-    slow.send(request(f"GET {SORTED}", *lines))
-    got = b""
-    with contextlib.suppress(ConnectionError):
-        async with asyncio.timeout(DEADLINE):
-            while piece := await slow.reader.read(50_000):
-                got += piece
-                pause(slow)
-                await asyncio.sleep(0.02)
-                resume(slow)
-    assert len(got) < len(body)
+    limit(http, write_seconds=0.2, taken_bytes=1 << 40)
+    assert len(await drip(connect, http, lines)) < len(body)
     await until(lambda: is_idle(http, backend))
     limit(http)
     assert (await (await connect()).ask(request(f"GET {SORTED}", *lines))).body == body
+
+
+async def test_a_client_that_reads_slowly_but_steadily_gets_all(
+    connect: Connect, backend: LocalBackend, http: Http, lines: tuple[str, ...]
+) -> None:
+    """Each read gains more time than the pause after it costs."""
+    body = fill_sockets(backend)
+    limit(http, write_seconds=0.5, taken_bytes=1_000)
+    assert len(await drip(connect, http, lines)) > len(body)
+    await until(lambda: is_idle(http, backend))
+
+
+async def test_clients_that_do_not_read_give_way_to_one_that_does(
+    connect: Connect, backend: LocalBackend, http: Http, lines: tuple[str, ...]
+) -> None:
+    body = fill_sockets(backend)
+    stalled = await occupy(connect, http, lines)
+    limit(http, stall_seconds=0.05)
+    assert (await (await connect()).ask(request(f"GET {SORTED}", *lines))).body == body
+    assert http.load.long_answers.running == 1
+    for client in stalled:
+        resume(client)
+    with contextlib.suppress(ConnectionError):
+        assert len(await stalled[0].reader.read()) < len(body)
+    assert (await stalled[1].response()).body == body
 
 
 async def test_one_too_many_waits_and_not_for_ever(
     connect: Connect, backend: LocalBackend, http: Http, lines: tuple[str, ...]
 ) -> None:
     body = fill_sockets(backend)
-    first, second = await connect(), await connect()
-    pause(first)
-    first.send(request(f"GET {SORTED}", *lines))
-    await until(lambda: http.load.unread_bytes > 0)
+    first, other = await occupy(connect, http, lines)
+    second = await connect()
     limit(http, turn_seconds=0.05)
     refused = await second.ask(request(f"GET {SORTED}", *lines))
     limit(http)
@@ -200,6 +244,7 @@ async def test_one_too_many_waits_and_not_for_ever(
     resume(first)
     assert (await first.response()).body == body
     assert (await second.response()).body == body
+    other.writer.transport.abort()
     await until(lambda: is_idle(http, backend))
 
 
@@ -207,10 +252,8 @@ async def test_a_directory_that_is_gone_when_its_turn_comes(
     connect: Connect, backend: LocalBackend, http: Http, lines: tuple[str, ...]
 ) -> None:
     fill_sockets(backend)
-    first, second = await connect(), await connect()
-    pause(first)
-    first.send(request(f"GET {SORTED}", *lines))
-    await until(lambda: http.load.unread_bytes > 0)
+    first, _ = await occupy(connect, http, lines)
+    second = await connect()
     second.send(request(f"GET {SORTED}", *lines) + request("GET /v2/keys/", *lines))
     await until(lambda: http.load.long_answers.waiting == 1)
     backend.apply(Delete(b"/d", True, True))
@@ -248,10 +291,8 @@ async def test_a_right_that_is_gone_when_its_turn_comes(
     connect: Connect, backend: LocalBackend, http: Http, lines: tuple[str, ...]
 ) -> None:
     fill_sockets(backend)
-    first, second = await connect(), await connect()
-    pause(first)
-    first.send(request(f"GET {SORTED}", *lines))
-    await until(lambda: http.load.unread_bytes > 0)
+    first, other = await occupy(connect, http, lines)
+    second = await connect()
     second.send(request(f"GET {SORTED}", *lines))
     await until(lambda: http.load.long_answers.waiting == 1)
     root = await connect()
@@ -265,6 +306,7 @@ async def test_a_right_that_is_gone_when_its_turn_comes(
     resume(first)
     assert (await first.response()).status == 200
     assert (await second.response()).status == 401
+    other.writer.transport.abort()
     await until(lambda: is_idle(http, backend))
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from collections.abc import Callable
+from operator import itemgetter
+from typing import Any, cast
 
 import pytest
 
@@ -14,13 +16,15 @@ from tests.http.client import DEADLINE
 
 
 class Answer:
-    """So many steps; what happens is written down."""
+    """It has `steps` slices of `size` bytes; what happens is recorded. It fails in the method that `bug` names."""
 
-    def __init__(self, name: str, said: list[str], steps: int = 3, works: bool = True) -> None:
+    def __init__(self, name: str, said: list[str], steps: int = 3, bug: str = "", size: int = 100) -> None:
         self.name = name
         self.said = said
         self.steps = steps
-        self.works = works
+        self.bug = bug
+        self.size = size
+        self.sent_bytes = 0
         self.is_stalled = False
         self.is_busy = False
         self.over = asyncio.Event()
@@ -30,12 +34,15 @@ class Answer:
 
     def begin(self) -> bool:
         self.say("begins")
+        if self.bug == "begin":
+            raise ValueError("planted")
         return self.steps > 0
 
     def step(self) -> bool:
-        if not self.works:
+        if self.bug == "step":
             raise ValueError("planted")
         self.steps -= 1
+        self.sent_bytes += self.size
         self.say("steps")
         if not self.steps:
             self.over.set()
@@ -45,8 +52,45 @@ class Answer:
         self.say("is overdue")
         self.over.set()
 
+    def failed(self) -> None:
+        self.say("fails")
+        self.over.set()
+        if self.bug == "failed":
+            raise ValueError("planted")
+
+    def fails(self) -> bool:
+        raise ValueError("planted")
+
     def has_company(self) -> bool:
         return self.is_busy
+
+
+class Clock:
+    """An event loop whose timers run in `advance`, on the test's own loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._now = 0.0
+        self._timers: list[tuple[float, asyncio.Handle]] = []
+
+    def time(self) -> float:
+        return self._now
+
+    def call_soon(self, callback: Callable[..., object], *arguments: Any) -> asyncio.Handle:
+        return self._loop.call_soon(callback, *arguments)
+
+    def call_later(self, delay: float, callback: Callable[..., object], *arguments: Any) -> asyncio.Handle:
+        handle = asyncio.Handle(callback, arguments, self._loop)
+        self._timers.append((self._now + delay, handle))
+        return handle
+
+    def advance(self, seconds: float) -> None:
+        self._now += seconds
+        due = [timer for timer in self._timers if timer[0] <= self._now]
+        self._timers = [timer for timer in self._timers if timer[0] > self._now]
+        for _, handle in sorted(due, key=itemgetter(0)):
+            if not handle.cancelled():
+                handle._run()
 
 
 @pytest.fixture
@@ -57,6 +101,12 @@ def said() -> list[str]:
 async def ends(*answers: Answer) -> None:
     async with asyncio.timeout(DEADLINE):
         await asyncio.gather(*(answer.over.wait() for answer in answers))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(DEADLINE):
+        while not condition():  # noqa: ASYNC110  # nothing notifies the test
+            await asyncio.sleep(0)
 
 
 async def test_they_take_turns_and_further_ones_wait(said: list[str]) -> None:
@@ -129,33 +179,150 @@ async def test_one_whose_client_does_not_read_is_passed_over(said: list[str]) ->
     slices.remove(slow)
 
 
-async def test_the_time_that_it_waits_for_its_client_counts_together(said: list[str]) -> None:
+class Reader:
+    """A client for which an answer stalls after each slice, until it reads."""
+
+    def __init__(self, slices: Slices, answer: Answer, loop: asyncio.AbstractEventLoop) -> None:
+        self.slices, self.answer, self.loop = slices, answer, loop
+        answer.is_stalled = True
+        slices.add(answer)
+
+    def reads_every(self, seconds: float) -> None:
+        if not self.answer.over.is_set():
+            self.slices.resume(self.answer)
+            self.loop.call_later(seconds, self.reads_every, seconds)
+
+
+async def test_a_client_that_reads_too_little_is_dropped(said: list[str]) -> None:
     loop = asyncio.get_running_loop()
-    slices = Slices(Limits(write_seconds=0.05), loop)
+    slices = Slices(Limits(write_seconds=0.05, taken_bytes=10_000_000), loop)
     answer = Answer("a", said, steps=1000)
-    answer.is_stalled = True
-    slices.add(answer)
-
-    def read_on() -> None:
-        if not answer.over.is_set():
-            slices.resume(answer)
-            loop.call_later(0.01, read_on)
-
-    read_on()
+    Reader(slices, answer, loop).reads_every(0.01)
     await ends(answer)
     assert said[-1] == "a is overdue"
     assert slices.running == 0
 
 
-async def test_a_bug_in_one_ends_that_one(said: list[str], caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_client_that_reads_steadily_gets_an_answer_of_any_length(said: list[str]) -> None:
+    """It waits for the client forty times as long as a client may take to read nothing."""
+    loop = asyncio.get_running_loop()
+    clock = Clock(loop)
+    slices = Slices(Limits(write_seconds=5.0, taken_bytes=100), cast(asyncio.AbstractEventLoop, clock))
+    answer = Answer("a", said, steps=200, size=100)
+    answer.is_stalled = True
+    slices.add(answer)
+    async with asyncio.timeout(DEADLINE):
+        while not answer.over.is_set():
+            clock.advance(1.0)
+            slices.resume(answer)
+            await asyncio.sleep(0)
+    assert "a is overdue" not in said
+
+
+async def test_time_that_was_not_used_is_not_saved_up(said: list[str]) -> None:
+    loop = asyncio.get_running_loop()
+    clock = Clock(loop)
+    slices = Slices(Limits(write_seconds=5.0, taken_bytes=100), cast(asyncio.AbstractEventLoop, clock))
+    answer = Answer("a", said, steps=10, size=1_000_000)
+    answer.is_stalled = True
+    slices.add(answer)
+    slices.resume(answer)
+    await until(lambda: "a steps" in said)
+    slices.resume(answer)
+    await until(lambda: said.count("a steps") == 2)
+    clock.advance(4.9)
+    assert "a is overdue" not in said
+    clock.advance(0.2)
+    assert said[-1] == "a is overdue"
+
+
+async def test_answers_that_stall_leave_their_places_to_others(said: list[str]) -> None:
+    loop = asyncio.get_running_loop()
+    slices = Slices(Limits(long_answers=2, stall_seconds=1000.0), loop)
+    stalled = [Answer(name, said) for name in "ab"]
+    for answer in stalled:
+        answer.is_stalled = True
+        slices.add(answer)
+    other = Answer("c", said)
+    slices.add(other)
+    await ends(other)
+    for answer in stalled:
+        answer.is_stalled = False
+        slices.resume(answer)
+    await ends(*stalled)
+    assert not any("overdue" in line for line in said)
+
+
+async def test_the_one_that_stalled_first_is_dropped_when_too_many_stall_and_others_wait(said: list[str]) -> None:
+    loop = asyncio.get_running_loop()
+    clock = Clock(loop)
+    slices = Slices(Limits(long_answers=2, stall_seconds=2.0), cast(asyncio.AbstractEventLoop, clock))
+    stalled = [Answer(name, said) for name in "abcd"]
+    for answer in stalled:
+        answer.is_stalled = True
+        slices.add(answer)
+        clock.advance(0.5)
+    slices.resume(stalled[0])  # it reads: from now on, b is the one that stalled first
+    await until(lambda: "a steps" in said)
+    assert slices.running == 4
+    other = Answer("other", said)
+    slices.add(other)
+    assert (slices.running, slices.waiting) == (4, 1)
+    clock.advance(0.4)  # b has stalled for 1.9 seconds
+    await asyncio.sleep(0)
+    assert "other begins" not in said
+    clock.advance(0.2)
+    await ends(other)
+    assert [line for line in said if "overdue" in line] == ["b is overdue"]
+    clock.advance(30.0)  # no other one waits
+    assert [line for line in said if "overdue" in line] == ["b is overdue"]
+
+
+async def test_clients_that_never_read_cannot_keep_others_from_their_listings(said: list[str]) -> None:
+    loop = asyncio.get_running_loop()
+    clock = Clock(loop)
+    limits = Limits()
+    slices = Slices(limits, cast(asyncio.AbstractEventLoop, clock))
+    for number in range(20 * limits.long_answers):
+        answer = Answer(f"stalled-{number}", said)
+        answer.is_stalled = True
+        slices.add(answer)
+    other = Answer("other", said)
+    slices.add(other)
+    most = 0
+    async with asyncio.timeout(DEADLINE):
+        while not other.over.is_set():
+            clock.advance(0.1)
+            await asyncio.sleep(0)
+            most = max(most, slices.running)
+    assert "other is overdue" not in said
+    assert most == 2 * limits.long_answers
+
+
+@pytest.mark.parametrize("bug", ["begin", "step"])
+async def test_a_bug_in_one_ends_that_one(said: list[str], caplog: pytest.LogCaptureFixture, bug: str) -> None:
     slices = Slices(Limits(long_answers=1), asyncio.get_running_loop())
-    broken, other = Answer("broken", said, works=False), Answer("other", said, steps=1)
+    first, broken, other = Answer("first", said, steps=1), Answer("broken", said, bug=bug), Answer("other", said)
     with caplog.at_level(logging.ERROR):
-        for answer in (broken, other):
+        for answer in (first, broken, other):
             slices.add(answer)
         await ends(broken, other)
-    assert said == ["broken begins", "broken is overdue", "other begins", "other steps"]
-    assert "a request failed" in caplog.text
+    assert said[2:5] == ["broken begins", "broken fails", "other begins"]
+    assert caplog.text.count("a request failed") == 1
+    assert slices.running == 0
+
+
+async def test_a_bug_in_the_end_of_one_stops_no_other(said: list[str]) -> None:
+    loop = asyncio.get_running_loop()
+    reported: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: reported.append(context))
+    slices = Slices(Limits(long_answers=1), loop)
+    first, broken, other = Answer("first", said, steps=1), Answer("broken", said, bug="failed"), Answer("other", said)
+    broken.step = broken.begin = broken.fails  # type: ignore[method-assign]
+    for answer in (first, broken, other):
+        slices.add(answer)
+    await ends(broken, other)
+    assert len(reported) == 1
 
 
 async def test_one_that_was_answered_in_another_way_makes_room(said: list[str]) -> None:

@@ -81,12 +81,6 @@ class LargeAnswer(Streamed):
         sink.begin(self._head, self._status)
         return True
 
-    def overdue(self) -> None:
-        sink = self._sink
-        self._let_go()
-        if sink is not None:
-            sink.abort()
-
     def _let_go(self) -> None:
         if self._sink is not None:
             for value in self._values:

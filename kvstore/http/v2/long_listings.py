@@ -2,8 +2,8 @@
 
 It is asked for like any other. Its head is sent when its turn has come (slices.py), and from then on it goes through
 the tree as fast as its client reads, but for the turns of others. It holds one slice, and for as long as it runs what
-writes have replaced since it began; so a client that keeps it waiting for longer than `--client-write-timeout`, all
-together, is dropped.
+writes have replaced since it began; so a client that reads too little for longer than `--client-write-timeout` is
+dropped, and so is the first to stall while too many stall and others wait.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class Streamed:
     `has_begun`: whether nothing but this can be the answer any more.
     """
 
-    __slots__ = ("_backend", "_pieces", "_seen", "_sink", "_slices", "has_begun")
+    __slots__ = ("_backend", "_pieces", "_seen", "_sink", "_slices", "has_begun", "sent_bytes")
 
     def __init__(self, backend: Backend, slices: Slices, pieces: Iterator[bytes], has_begun: bool) -> None:
         self._backend = backend
@@ -56,6 +56,7 @@ class Streamed:
         self._sink: Sink | None = None  # until it is over
         self._seen = (0, 0, 0)
         self.has_begun = has_begun
+        self.sent_bytes = 0
 
     def attach(self, sink: Sink) -> None:
         """The answer goes to `sink`, perhaps from now on."""
@@ -77,7 +78,14 @@ class Streamed:
         raise NotImplementedError
 
     def overdue(self) -> None:
-        raise NotImplementedError
+        self.failed()
+
+    def failed(self) -> None:
+        """Drop the connection: in the middle of a body no other answer is possible."""
+        sink = self._sink
+        self._let_go()
+        if sink is not None:
+            sink.abort()
 
     def step(self) -> bool:
         sink = self._sink
@@ -89,6 +97,7 @@ class Streamed:
             sink.abort()
             return False
         self._sent(slice_, is_last)
+        self.sent_bytes += len(slice_)
         if is_last:
             self._let_go()
             sink.end(slice_)
