@@ -108,6 +108,13 @@ class MemberCollector(Collector):
         yield _counter("etcd_debugging_store_expires", "Keys and directories that expired.", counts.expired)
         yield _counter("etcd_debugging_store_watch_requests", "Watches that were asked for.", counts.watches)
         yield _gauge("etcd_debugging_store_watchers", "Watches that wait for an event now.", store.watcher_count)
+        yield _gauge("kvstored_watch_due_events", "Events on their way to watches.", store.due_events)
+        yield _gauge(
+            "kvstored_watch_oldest_due_seconds", "Time that the oldest of them has waited.", store.oldest_due_seconds
+        )
+        yield _counter(
+            "kvstored_watches_ended", "Watches ended because they were too far behind.", store.watchers_ended
+        )
 
 
 def _server(numbers: Numbers) -> Iterator[Metric]:

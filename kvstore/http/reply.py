@@ -11,6 +11,8 @@ from email.utils import formatdate
 from functools import lru_cache
 from typing import NamedTuple
 
+from kvstore.http.shared import Shared
+
 REASONS = {
     200: b"OK",
     201: b"Created",
@@ -146,21 +148,22 @@ def compose_stream_head(head: bytes, manner: Manner, status: int = 200) -> bytes
     return b"".join((_LINES[manner.http11][status], manner.cors, head, date_line(), closing, coding, b"\r\n"))
 
 
+LAST_CHUNK = b"0\r\n\r\n"
+
 # Ten thousand watchers that are sent the same piece share one object, also while some of them leave it unread.
+_chunks = Shared[bytes](lambda piece: b"%x\r\n%s\r\n" % (len(piece), piece))
+_last_pieces = Shared[bytes](lambda piece: b"%x\r\n%s\r\n%s" % (len(piece), piece, LAST_CHUNK))
 
 
 @lru_cache(maxsize=1)
 def chunk(piece: bytes) -> bytes:
-    return b"%x\r\n%s\r\n" % (len(piece), piece)
+    return _chunks(piece)
 
 
 @lru_cache(maxsize=1)
 def last_piece(piece: bytes) -> bytes:
-    """As `chunk`, and the end of the body behind it, so that both take one send."""
-    return b"%x\r\n%s\r\n%s" % (len(piece), piece, LAST_CHUNK)
-
-
-LAST_CHUNK = b"0\r\n\r\n"
+    """As `chunk`, followed by the end of the body, so that both take one send."""
+    return _last_pieces(piece)
 
 
 def part(piece: bytes) -> bytes:

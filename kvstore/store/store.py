@@ -68,7 +68,7 @@ class Store:
         self.counts = Counts()
         self._tree = Tree()
         self._history = History(history_limit, history_bytes)
-        self._watchers = Watchers()
+        self._watchers = Watchers(history_limit * 3 // 4)  # a watcher that is ended has the rest to ask again in
 
     @property
     def shown_index(self) -> int:
@@ -82,6 +82,21 @@ class Store:
     @property
     def watcher_count(self) -> int:
         return self._watchers.count
+
+    @property
+    def due_events(self) -> int:
+        """Events on their way to watchers."""
+        return self._watchers.due_count
+
+    @property
+    def oldest_due_seconds(self) -> float:
+        """For how long the oldest of them has waited."""
+        return self._watchers.oldest_due_seconds
+
+    @property
+    def watchers_ended(self) -> int:
+        """Watchers that were ended because they were too far behind."""
+        return self._watchers.ended
 
     @property
     def history_limit(self) -> int:

@@ -50,7 +50,7 @@ class _FaultyDisk:
                 before = ours.freeze().chunks()
                 self._life.replaced = StateMachine.restore(before, ours.store.history_limit).store
             if PlantedFault.WATCHERS_MISS_INSTALL in self._planted:
-                ours.store._watchers = Watchers()
+                ours.store._watchers = Watchers(ours.store.history_limit)
             done(machine)
             ours.store._watchers = watchers
 

@@ -104,7 +104,7 @@ def test_few_are_woken_at_once_and_many_in_slices() -> None:
     turns.turn()
     heard = sum(bool(ear.heard) for ear in many)
     assert 0 < heard <= SLICE_UNITS // STREAM_UNITS + 1
-    assert all(ear.indices == [1] for ear in few), "events keep their order"
+    assert all(ear.indices == [1, 3] for ear in few), "they wait for no other key"
     turns.all()
     assert all(ear.indices == [2] for ear in many)
     assert all(ear.indices == [1, 3] for ear in few)
@@ -164,26 +164,183 @@ def test_a_watcher_that_begins_meanwhile_hears_later_events_only() -> None:
     assert (late.indices, below.indices) == ([2], [3])
 
 
-@pytest.mark.parametrize("limit", ["DUE_EVENTS", "DUE_BYTES"])
-def test_beyond_the_limit_watchers_end_behind_what_they_got(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watchers, "SLICE_UNITS", 64)
-    monkeypatch.setattr(watchers, limit, 3 if limit == "DUE_EVENTS" else 3000)
+def test_a_busy_prefix_does_not_delay_other_keys() -> None:
     store = Store()
     turns = paced(store)
+    crowd = [Ear(store, b"/w", recursive=True) for _ in range(1000)]
+    other = Ear(store, b"/other", stream=False)
+    for _ in range(1000):
+        run(store, put(b"/w/k"))
+    run(store, put(b"/other"))
+    assert other.indices == [1001]
+    for key in range(50):
+        turns.turn()
+        late = Ear(store, b"/late/%d" % key)
+        run(store, put(b"/late/%d" % key))
+        assert late.heard, "nor does it while slices are made"
+    assert any(len(ear.heard) < 1000 for ear in crowd)
+
+
+def test_keys_with_much_due_are_served_in_turn() -> None:
+    store = Store()
+    turns = paced(store)
+    busy = [Ear(store, b"/w", recursive=True) for _ in range(1000)]
+    everything = Ear(store, b"/", recursive=True)
+    quiet = [Ear(store, b"/q") for _ in range(1000)]
+    for _ in range(100):
+        run(store, put(b"/w/k"))
+    run(store, put(b"/q"))
+    slices = 0
+    while not all(ear.heard for ear in quiet):
+        turns.turn()
+        slices += 1
+    assert slices <= 5, "half of each slice is theirs, and they take two slices"
+    assert everything.indices == list(range(1, 102))
+    turns.all()
+    assert all(ear.indices == list(range(1, 101)) for ear in busy)
+
+
+def resumed(store: Store, key: bytes, recursive: bool, index: int) -> list[int]:
+    """The indices that a client gets that asks again and again from after `index`."""
+    indices: list[int] = []
+    while True:
+        ear = Ear(store, key, recursive, stream=False, since=index + 1)
+        if not ear.heard:
+            ear.watcher.cancel()
+            return indices
+        assert ear.heard[0] is not None
+        index = ear.heard[0].index
+        indices.append(index)
+
+
+def last_index(ear: Ear) -> int:
+    return max((event.index for event in ear.heard if event is not None), default=0)
+
+
+def test_watchers_too_far_behind_in_time_end_and_miss_nothing_when_they_ask_again() -> None:
+    store = Store()
+    turns = Turns()
+    now = 0.0
+    store.pace_watchers(turns.later, lambda: now)
+    ears = [Ear(store, b"/w", recursive=True) for _ in range(1000)]
+    other = Ear(store, b"/other")
+    for _ in range(100):
+        run(store, put(b"/w/k"))
+    assert (store.due_events, store.oldest_due_seconds) == (100, 0.0)
+    now = watchers.DUE_SECONDS - 1
+    turns.turn()
+    assert store.oldest_due_seconds == watchers.DUE_SECONDS - 1
+    assert not any(None in ear.heard for ear in ears)
+    now = watchers.DUE_SECONDS + 1
+    run(store, put(b"/other"))
+    turns.all()
+    assert other.indices == [101]
+    assert (store.due_events, store.oldest_due_seconds, store.watchers_ended) == (0, 0.0, 1000)
+    assert store.watcher_count == 1
+    for ear in ears:
+        heard = ear.indices[:-1]
+        assert ear.heard[-1] is None
+        assert heard == list(range(1, len(heard) + 1))
+    for ear in (ears[0], ears[-1]):
+        assert resumed(store, b"/w", True, last_index(ear)) == list(range(len(ear.heard), 101))
+
+
+def test_watchers_end_while_the_history_has_what_they_miss() -> None:
+    store = Store(history_limit=100)
+    turns = paced(store)
+    ears = [Ear(store, b"/w", recursive=True) for _ in range(1000)]
+    writes = 0
+    while not all(None in ear.heard for ear in ears):
+        run(store, put(b"/w/k"))
+        writes += 1
+        if writes % 10 == 0:
+            turns.turn()
+    for ear in (ears[0], ears[-1]):
+        assert resumed(store, b"/w", True, last_index(ear)) == list(range(len(ear.heard), writes + 1))
+
+
+@pytest.mark.parametrize("limit", ["DUE_EVENTS", "DUE_BYTES"])
+def test_beyond_the_limit_the_key_with_the_most_due_ends(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchers, "SLICE_UNITS", 64)
+    monkeypatch.setattr(watchers, limit, 5 if limit == "DUE_EVENTS" else 5000)
+    store = Store()
+    turns = paced(store)
+    few = [Ear(store, b"/few") for _ in range(100)]
+    run(store, put(b"/few", b"x" * 600))
     ears = [Ear(store, b"/k") for _ in range(100)]
     other = Ear(store, b"/other")
-    for _ in range(6):
+    for _ in range(10):
         run(store, put(b"/k", b"x" * 600))
     run(store, put(b"/other"))
     turns.all()
     for ear in ears:
         *events, end = ear.heard
         assert end is None
-        assert [event.index for event in events if event is not None] == list(range(1, len(events) + 1))
-        assert 2 <= len(events) <= 3
+        assert [event.index for event in events if event is not None] == list(range(2, len(events) + 2))
         assert not ear.watcher.is_waiting
-    assert other.indices == [7] or other.heard == [None]
-    assert store.watcher_count == other.watcher.is_waiting
+    assert other.indices == [12]
+    assert all(ear.indices == [1] for ear in few)
+    assert store.watcher_count == 101
+    assert store.due_events == 0
+
+
+watches = st.tuples(st.just("watch"), st.sampled_from(KEYS), st.integers(0, 7))
+ending_steps = st.one_of(
+    steps,
+    st.tuples(st.just("put"), st.sampled_from(KEYS[2:]), st.integers(0, 3000)),
+    st.tuples(st.just("wait"), st.just(b""), st.integers(1, 4)),
+)
+
+
+@given(
+    first=st.lists(watches, min_size=4, max_size=12),
+    plan=st.lists(ending_steps, min_size=20, max_size=60),
+    units=st.integers(1, 40),
+    events=st.integers(1, 10),
+    history=st.sampled_from([8, 100]),
+)
+def test_watchers_that_end_have_an_unbroken_beginning_and_can_ask_for_the_rest(
+    first: list[tuple[str, bytes, int]], plan: list[tuple[str, bytes, int]], units: int, events: int, history: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(watchers, "SLICE_UNITS", units)
+        patch.setattr(watchers, "DUE_EVENTS", events)
+        model, store = Store(), Store(history)
+        turns = Turns()
+        now = 0.0
+        store.pace_watchers(turns.later, lambda: now)
+        pairs: list[tuple[Ear, Ear, int]] = []
+        for what, key, number in first + plan:
+            if what == "turn":
+                turns.turn()
+            elif what == "wait":
+                now += number
+            elif what in ("watch", "look back"):
+                one, other = (Ear(of, key, bool(number & 1), bool(number & 2)) for of in (model, store))
+                pairs.append((one, other, store.index))
+            elif what != "cancel":
+                command = put(key, b"x" * number) if what == "put" else delete(key, is_dir=True, recursive=True)
+                for of in (model, store):
+                    with contextlib.suppress(StoreError):
+                        run(of, command)
+        turns.all()
+        ended = 0
+        for one, other, begin in pairs:
+            if None not in other.heard:
+                assert other.heard == one.heard
+                assert one.watcher.is_waiting == other.watcher.is_waiting
+                continue
+            ended += 1
+            heard = other.heard[:-1]
+            assert heard == one.heard[: len(heard)]
+            assert not other.watcher.is_waiting
+            last = last_index(other) or begin
+            watcher = other.watcher
+            if history == 100:
+                missed = {event.index for event in one.heard if event is not None and event.index > last}
+                assert missed <= set(resumed(store, watcher.key, watcher.recursive, last))
+        assert store.watchers_ended == ended
+        assert (store.due_events, store.oldest_due_seconds) == (0, 0.0)
 
 
 def test_a_removal_asks_only_for_what_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:

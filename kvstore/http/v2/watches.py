@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from kvstore.auth import Auth
+from kvstore.http.shared import Shared
 from kvstore.http.v2.answers import encode_event
 from kvstore.store.events import Event
 from kvstore.store.store import Store
@@ -170,13 +171,14 @@ class Watch:
 
 
 def _last_encoding() -> Callable[[Event], bytes]:
+    shared = Shared[Event](encode_event)
     last_event: Event | None = None
     last_bytes = b""
 
     def encode(event: Event) -> bytes:
         nonlocal last_event, last_bytes
         if event is not last_event:
-            last_event, last_bytes = event, encode_event(event)
+            last_event, last_bytes = event, shared(event)
         return last_bytes
 
     return encode
