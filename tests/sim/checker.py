@@ -11,7 +11,7 @@ from hashlib import sha1
 from typing import NamedTuple
 
 from kvstore.bootstrap import GENESIS_INDEX, GENESIS_TERM, Opened
-from kvstore.levels import HIGHEST_LEVEL, level_of_entry
+from kvstore.levels import FIRST_LEVEL, HIGHEST_LEVEL, level_of_entry
 from kvstore.node import Node
 from kvstore.raft.core import Raft
 from kvstore.raft.types import AppendResponse, Entry, EntryKind, Role, VoteRequest, VoteResponse
@@ -88,6 +88,7 @@ class Checker:
         self._requests: dict[int, int] = {}  # request -> index, of committed entries
         self._proposed: dict[int, tuple[int, int]] = {}  # request -> (index, term) where it was seen first
         self._time = 0
+        self._founded_at = FIRST_LEVEL  # where a founding left out a member that is held at a lower level
         self._digests: dict[int, bytes] = {}
 
     # --- what members say -------------------------------------------------------------------------------------------
@@ -176,11 +177,26 @@ class Checker:
             self._trace.saw("snapshots installed")
             view.terms = {log.start_index: log.start_term}
         for entry in log.slice(first + 1, log.last_index, EVERYTHING):
-            if level_of_entry(entry) > view.level:
+            level = level_of_entry(entry)
+            if level > max(view.level, self._founded_at) and not self._is_founding(raft, entry, level):
                 raise Violation(LEVEL, f"member {raft.member_id:x}, of level {view.level}, holds {entry}")
             self._register(raft, entry, log.term_at(entry.index - 1))
             view.terms[entry.index] = entry.term
         view.last_index = log.last_index
+
+    def _is_founding(self, raft: Raft, entry: Entry, level: int) -> bool:
+        """Founders that are not there in time are not waited for, so one that is held at a lower level gets this one.
+
+        (A program that knows no higher level would be sent nothing. Here each knows it, and is told not to take part.)
+        """
+        log = raft.log
+        earlier = (
+            log.slice(log.start_index + 1, entry.index - 1, EVERYTHING) if entry.index > log.start_index + 1 else ()
+        )
+        if log.start_index != GENESIS_INDEX or level > HIGHEST_LEVEL or any(before.payload for before in earlier):
+            return False
+        self._founded_at = level
+        return True
 
     def _superseded(self, raft: Raft, index: int) -> None:
         """A leader replaced acknowledged entries by its own: the promise was for its predecessor."""
