@@ -79,7 +79,7 @@ class Proposal:
         self.request = request
         self.command = command
         self.encoded = encoded
-        self.size = packed_bytes(encoded)
+        self.size = len(encoded) if type(encoded) is bytes else packed_bytes(encoded)
         self.done = done
         self.deadline = deadline
         self.term = 0

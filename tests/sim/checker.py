@@ -185,9 +185,9 @@ class Checker:
         view.last_index = log.last_index
 
     def _is_founding(self, raft: Raft, entry: Entry, level: int) -> bool:
-        """Founders that are not there in time are not waited for, so one that is held at a lower level gets this one.
+        """A founding does not wait for a member that starts late, so a late member at a lower level gets this entry.
 
-        (A program that knows no higher level would be sent nothing. Here each knows it, and is told not to take part.)
+        An earlier program would be sent nothing. The simulated ones are of this version, with `--max-level`.
         """
         log = raft.log
         earlier = (
