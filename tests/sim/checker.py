@@ -88,7 +88,8 @@ class Checker:
         self._requests: dict[int, int] = {}  # request -> index, of committed entries
         self._proposed: dict[int, tuple[int, int]] = {}  # request -> (index, term) where it was seen first
         self._time = 0
-        self._founded_at = FIRST_LEVEL  # where a founding left out a member that is held at a lower level
+        self._foundings: dict[tuple[int, int], int] = {}  # (index, term) -> level
+        self._founded_at = FIRST_LEVEL  # the level of the founding that is committed
         self._digests: dict[int, bytes] = {}
 
     # --- what members say -------------------------------------------------------------------------------------------
@@ -177,25 +178,31 @@ class Checker:
             self._trace.saw("snapshots installed")
             view.terms = {log.start_index: log.start_term}
         for entry in log.slice(first + 1, log.last_index, EVERYTHING):
-            level = level_of_entry(entry)
-            if level > max(view.level, self._founded_at) and not self._is_founding(raft, entry, level):
-                raise Violation(LEVEL, f"member {raft.member_id:x}, of level {view.level}, holds {entry}")
-            self._register(raft, entry, log.term_at(entry.index - 1))
+            previous_term = log.term_at(entry.index - 1)
+            self._check_level(view, raft, entry, previous_term)
+            self._register(raft, entry, previous_term)
             view.terms[entry.index] = entry.term
         view.last_index = log.last_index
 
-    def _is_founding(self, raft: Raft, entry: Entry, level: int) -> bool:
-        """A founding does not wait for a member that starts late, so a late member at a lower level gets this entry.
+    def _check_level(self, view: View, raft: Raft, entry: Entry, previous_term: int) -> None:
+        """A founding does not wait for a member that starts late. A late member at a lower level gets the founding, and
+        once that is committed, other entries of its level.
 
         An earlier program would be sent nothing. The simulated ones are of this version, with `--max-level`.
         """
-        log = raft.log
-        earlier = (
-            log.slice(log.start_index + 1, entry.index - 1, EVERYTHING) if entry.index > log.start_index + 1 else ()
-        )
-        if log.start_index != GENESIS_INDEX or level > HIGHEST_LEVEL or any(before.payload for before in earlier):
-            return False
-        self._founded_at = level
+        level = level_of_entry(entry)
+        if FIRST_LEVEL < level <= HIGHEST_LEVEL and self._is_first(entry.index, previous_term):
+            self._foundings[entry.index, entry.term] = level
+        elif level > max(view.level, self._founded_at):
+            raise Violation(LEVEL, f"member {raft.member_id:x}, of level {view.level}, holds {entry}")
+
+    def _is_first(self, index: int, previous_term: int) -> bool:
+        """Whether all entries before `index` are empty; `previous_term` is that of the last of them."""
+        while (index := index - 1) > GENESIS_INDEX:
+            before = self._entries.get((index, previous_term))
+            if before is None or before.payload:
+                return False
+            previous_term = before.previous_term
         return True
 
     def _superseded(self, raft: Raft, index: int) -> None:
@@ -246,6 +253,7 @@ class Checker:
             )
         self.committed[index] = Committed(term, raft.term)
         self.last_committed = index
+        self._founded_at = max(self._founded_at, self._foundings.get((index, term), FIRST_LEVEL))
         self._trace.saw("commits")
         seen = self._entries[index, term]
         if seen.kind == EntryKind.COMMAND and seen.payload:

@@ -11,6 +11,7 @@ import pytest
 
 from kvstore.apply import StateMachine
 from kvstore.bootstrap import Opened
+from kvstore.levels import HIGHEST_LEVEL
 from kvstore.membership import Membership
 from kvstore.node import Node
 from kvstore.raft.config import Config
@@ -19,7 +20,7 @@ from kvstore.raft.types import AppendResponse, Configuration, Entry, HardState, 
 from kvstore.storage.layout import Identity
 from kvstore.store.operations import Create, CreateInOrder, Set
 from kvstore.store.store import Store
-from kvstore.wire import pack_command, stamp
+from kvstore.wire import Announce, Command, SetLevel, pack_command, stamp
 from tests.sim import checker, history
 from tests.sim.checker import Checker, View
 from tests.sim.history import Call, History
@@ -33,7 +34,11 @@ GENESIS = SnapshotMeta(1, 1, THREE)
 def entry(index: int, term: int, value: bytes = b"", request: int = 0, time: int = 1000) -> Entry:
     if not value:
         return Entry(index, term, 0, b"")
-    (payload,) = stamp(time, [pack_command(request or index, Set(b"/a", value, False, None, False))])
+    return holding(index, term, Set(b"/a", value, False, None, False), request, time)
+
+
+def holding(index: int, term: int, command: Command, request: int = 0, time: int = 1000) -> Entry:
+    (payload,) = stamp(time, [pack_command(request or index, command)])
     return Entry(index, term, 0, payload)
 
 
@@ -45,21 +50,35 @@ class Bench:
         self.checker = Checker(Trace(None), lambda: self.living)
 
     def opened(
-        self, member: int, *entries: Entry, term: int = 2, commit: int = 1, promised: tuple[int, int] | None = None
+        self,
+        member: int,
+        *entries: Entry,
+        term: int = 2,
+        commit: int = 1,
+        promised: tuple[int, int] | None = None,
+        base: SnapshotMeta = GENESIS,
     ) -> Opened:
         machine = StateMachine(Store(10), Membership())
         identity = Identity(9, member, bytes(16))
         hard_state = HardState(term, 0, commit)
         unused: Any = None
         return Opened(
-            identity, unused, unused, unused, machine, GENESIS, hard_state, entries, promised, GENESIS.configuration
+            identity, unused, unused, unused, machine, base, hard_state, entries, promised, base.configuration
         )
 
     def look(
-        self, member: int, *entries: Entry, term: int = 2, commit: int = 1, applied: int = 1, leads: bool = False
+        self,
+        member: int,
+        *entries: Entry,
+        term: int = 2,
+        commit: int = 1,
+        applied: int = 1,
+        leads: bool = False,
+        level: int = HIGHEST_LEVEL,
+        base: SnapshotMeta = GENESIS,
     ) -> tuple[View, Node]:
         """A member as it came up with this, and what a first look at it says."""
-        opened = self.opened(member, *entries, term=term, commit=commit)
+        opened = self.opened(member, *entries, term=term, commit=commit, base=base)
         raft = opened.raft(Config(), Random(1))
         for index in range(2, applied + 1):
             raft.applied_to(index)
@@ -68,6 +87,7 @@ class Bench:
         self.living.append(raft)
         node = cast(Node, SimpleNamespace(raft=raft, machine=opened.machine))
         view = View(opened)
+        view.level = level
         self.checker.observe(view, node)
         return view, node
 
@@ -168,6 +188,44 @@ def test_an_acknowledged_entry_and_a_term_that_a_crash_took() -> None:
     bench.checker.begins(1, bench.opened(1, entry(2, 2), entry(3, 2)))
     bench.checker.begins(1, bench.opened(1, entry(2, 2), promised=(2, 3)))
     bench.checker.begins(1, bench.opened(1, entry(2, 2)))  # it owns up to the loss: the promise is now a smaller one
+
+
+FOUNDING = (entry(2, 2), holding(3, 2, SetLevel(2)))
+ANNOUNCED = holding(4, 2, Announce(1, "a", (), bytes(16), "", 2))
+
+
+def test_a_member_that_holds_what_is_above_its_level() -> None:
+    raised = holding(3, 2, SetLevel(2))
+    Bench().look(1, entry(2, 2, b"x"), raised, level=2)
+    broken(checker.LEVEL, lambda: Bench().look(1, entry(2, 2, b"x"), raised, level=1))
+
+
+def test_a_founding_that_did_not_wait_for_a_member() -> None:
+    bench = Bench()
+    bench.look(1, *FOUNDING)
+    bench.look(2, *FOUNDING, level=1)
+    bench.look(1, *FOUNDING, ANNOUNCED, commit=3)
+    bench.look(2, *FOUNDING, ANNOUNCED, level=1)
+
+
+def test_a_member_of_a_lower_level_that_has_the_founding_from_a_snapshot() -> None:
+    bench = Bench()
+    bench.look(1, *FOUNDING, ANNOUNCED, commit=3)
+    bench.look(2, ANNOUNCED, level=1, commit=3, base=SnapshotMeta(3, 2, THREE))
+
+
+def test_a_founding_behind_a_snapshot() -> None:
+    bench = Bench()
+    bench.look(1, entry(2, 2), commit=2)
+    bench.look(2, holding(3, 2, SetLevel(2)), level=1, commit=2, base=SnapshotMeta(2, 2, THREE))
+
+
+def test_a_founding_that_was_lost_allows_nothing() -> None:
+    bench = Bench()
+    bench.look(1, *FOUNDING)
+    bench.look(2, *FOUNDING, level=1)
+    later = (entry(2, 3), entry(3, 3, b"x"), holding(4, 3, SetLevel(2)))
+    broken(checker.LEVEL, lambda: bench.look(3, *later, level=1))
 
 
 # --- histories ----------------------------------------------------------------------------------------------------
