@@ -263,8 +263,11 @@ class Node:
                 self._sweep()
             elif not self._clock.is_set and self.has_leader:
                 self._learn_time()
-        if self._may_found and FIRST_LEVEL in self._network.levels().values():
-            self.machine.store.begin_unfounded()  # the level may stay where it is
+        if self._may_found:
+            known = self._network.levels()
+            self._raising.meet(known)
+            if FIRST_LEVEL in known.values():
+                self.machine.store.begin_unfounded()  # the level may stay where it is
         if self.machine.level < self._options.highest_level:
             self._raise_level()
 

@@ -3,7 +3,8 @@
 A leader appends `SetLevel(n)` only while every member of the configuration, learners too, is connected and takes part
 in level n; so no member is left behind that could not read what follows. A new cluster is founded at the highest level
 of its founders: its first leader holds clients' commands until it has met them all, or a short grace is over, and its
-first command is the level that all those it met take part in. It knows no log and no network.
+first command is the level that all those it met take part in, connected or not by then. It knows no log
+and no network.
 """
 
 from __future__ import annotations
@@ -32,6 +33,11 @@ class Raising:
         self._term = 0
         self._since = 0  # the tick in which this term was first led
         self._appended = 0  # the level that was appended in this term: it comes, or is lost with the term
+        self._met: dict[int, int] = {}  # member -> its level when it was last connected
+
+    def meet(self, known: Mapping[int, int]) -> None:
+        """Remember the level of each connected member: a disconnected founder counts with its last level."""
+        self._met.update(known)
 
     def decide(
         self, term: int, tick: int, level: int, others: Iterable[int], known: Mapping[int, int], is_new: bool
@@ -50,7 +56,7 @@ class Raising:
         if is_waiting and tick - self._since < self._grace_ticks:
             return Decision(0, True)
         if is_waiting:
-            levels = [one for one in levels if one]
+            levels = [one for member in others if (one := known.get(member) or self._met.get(member))]
         wanted = min([self.highest_level, *levels])
         if wanted <= max(level, self._appended):
             return NOTHING

@@ -16,7 +16,7 @@ from kvstore.disk import NodeDisk
 from kvstore.lanes import Lanes
 from kvstore.levels import HIGHEST_LEVEL, layout_of
 from kvstore.membership import AnotherDisk, Member, Membership
-from kvstore.node import NodeOptions
+from kvstore.node import FOUNDING_ELECTIONS, NodeOptions
 from kvstore.raft.types import (
     AppendRequest,
     AppendResponse,
@@ -96,6 +96,19 @@ def test_a_new_cluster_waits_for_its_founders_but_not_for_long() -> None:
     assert raising.decide(1, 109, 1, (2, 3), {2: 2}, is_new=True) == Decision(0, True)
     assert raising.decide(1, 110, 1, (2, 3), {2: 2}, is_new=True) == Decision(2, False)
     assert Raising(2, 10).decide(1, 0, 1, (2, 3), {2: 2, 3: 1}, is_new=True) == NOTHING, "all are met"
+
+
+def test_a_founder_that_was_met_counts_also_when_it_is_away() -> None:
+    raising = Raising(2, 10)
+    raising.meet({3: 1})
+    assert raising.decide(1, 0, 1, (2, 3), {2: 2}, is_new=True) == Decision(0, True)
+    assert raising.decide(1, 10, 1, (2, 3), {2: 2}, is_new=True) == NOTHING
+    raising.meet({2: 2, 3: 2})
+    assert raising.decide(1, 11, 1, (2, 3), {2: 2}, is_new=True) == Decision(2, False), "it was replaced meanwhile"
+    raising = Raising(2, 10)
+    raising.meet({4: 1})
+    assert raising.decide(1, 10, 1, (2, 3), {2: 2}, is_new=True) == Decision(0, True)
+    assert raising.decide(1, 20, 1, (2, 3), {2: 2}, is_new=True) == Decision(2, False), "4 is no member any more"
 
 
 # --- the driver -----------------------------------------------------------------------------------------------------
@@ -199,6 +212,23 @@ def test_a_command_that_is_on_its_way_ends_the_founding() -> None:
     bench.propose(b"/b")
     bench.settle_disk()
     assert [type(one) for one in commands(bench)] == [Set, Set]
+
+
+def test_a_founder_of_the_release_before_is_not_left_out_while_it_is_away() -> None:
+    """The leader met it before it was elected."""
+    bench = Bench(level=1)
+    bench.wire.known = {SECOND: 2, THIRD: 1}
+    bench.tick(1)
+    bench.wire.known = {SECOND: 2}
+    bench.lead()
+    bench.propose()
+    bench.tick(1)
+    assert commands(bench) == [], "it may come back with this release"
+    for _ in range(FOUNDING_ELECTIONS * bench.node.raft.config.election_ticks):
+        bench.acknowledge()
+        bench.tick(1)
+    bench.settle_disk()
+    assert commands(bench) == [Set(b"/a", b"v", False, None, False)]
 
 
 def test_what_others_forward_waits_with_it() -> None:
