@@ -24,8 +24,8 @@ class Newcomer:
     def refused(self, peer: int, voters: Collection[int], is_untouched: bool, foreign: Collection[int]) -> str:
         """`peer` says that it is of another cluster. Return why this member must stop, or nothing.
 
-        `foreign` are those whose last word to our hello was that: one that welcomed us since does not count. `voters`
-        are those of our own configuration. `is_untouched`: our log holds nothing but what the first start made of
+        `foreign` are the peers whose latest answer to our hello was the same; a later welcome takes a peer out.
+        `voters` are the voters of our own configuration. `is_untouched`: our log holds only the first start's record of
         `--initial-cluster`, and no leader was ever heard.
         """
         if not is_untouched or peer not in voters or self._member not in voters:

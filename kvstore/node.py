@@ -291,7 +291,7 @@ class Node:
         self.raft.step(message)
 
     def _judge_forwarded(self, request: ProposeRequest) -> ProposeRequest:
-        """As the leader: tell raft what to refuse, and stamp commands that it may append."""
+        """As the leader: hand raft the refusal, if any, and stamp commands that it may append."""
         refusal: Refusal | None = None
         if self._holds_commands():
             refusal = Refusal.TRANSFERRING  # it comes again
@@ -321,7 +321,11 @@ class Node:
         """Replicates a command and applies it; `done` gets its outcome: in a later flush or tick, or from
         inside this call when it is refused at once."""
         self._next_request = request = self._next_request + 1
-        encoded = pack_long_command(request, command) if _has_long(command) else pack_command(request, command)
+        pack: Callable[[int, Command], Packed] = pack_command
+        for field in command.command if type(command) is Guarded else command:
+            if type(field) is bytes and len(field) > LONG_BYTES:
+                pack = pack_long_command
+        encoded = pack(request, command)
         self._add(request, command, encoded, done, type(command) is Expire)
 
     def propose_change(self, change: MembershipChange, done: Done) -> None:
@@ -461,9 +465,8 @@ class Node:
         return False
 
     def _keep_ours(self, batch: list[Proposal]) -> list[Proposal]:
-        """Return those that the leader refuses while it refuses clients' writes. A command that members need among
-        themselves was refused for those beside it, and goes by itself: once, for a leader of an earlier version refuses
-        that too."""
+        """Return the clients' writes of a batch that the leader refused. Members' own commands were refused because of
+        them, and are sent by themselves: only once more, because a leader of an earlier version refuses them too."""
         kept = [one for one in batch if len(batch) > 1 and type(one.command) not in REFUSABLE]
         for proposal in kept:
             proposal.alone = True
@@ -495,9 +498,9 @@ class Node:
     def _holds_commands(self) -> bool:
         """Whether this leader takes no command yet, because its level may have to be the first one of a new cluster.
 
-        A cluster is new to a leader whose log holds no command, applied or not: one that is there already precedes all
-        that this leader appends, and if it is the level, then commands need not wait until it is applied. The others
-        wait from the election until this leader has decided (`_raise_level`), and a later leader decides again.
+        A cluster is new to a leader whose log holds no command, applied or not: a command in the log precedes every
+        command that this leader appends, and if it is the level, then commands need not wait until it is applied.
+        Otherwise they wait until this leader has decided (`_raise_level`). A later leader decides again.
         """
         if not self._may_found:
             return False
@@ -760,16 +763,6 @@ class Node:
             log.warning("has no leader", term=term, member=member)
         if leader != self.raft.member_id:
             self._sender.stop()
-
-
-def _has_long(command: Command) -> bool:
-    """Whether a value in it is long."""
-    if isinstance(command, Guarded):
-        command = command.command
-    for field in command:  # noqa: SIM110  # a generator would be called for each field
-        if type(field) is bytes and len(field) > LONG_BYTES:
-            return True
-    return False
 
 
 def _compaction_limits(options: NodeOptions) -> CompactionLimits:

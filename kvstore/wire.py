@@ -334,7 +334,7 @@ def pack_parts(value: Any, pack: Callable[[Any], bytes] = pack) -> Packed:
 
 
 def _add_parts(value: Any, parts: list[bytes], pack: Callable[[Any], bytes]) -> None:
-    """The last part is the one that short items are added to."""
+    """Short items are added to the last part."""
     if type(value) is bytes:
         parts[-1] += _BIN32.pack(0xC6, len(value))
         parts += (value, b"")
@@ -625,7 +625,7 @@ def pack_command(request: int, command: Command) -> bytes:
 
 
 def pack_long_command(request: int, command: Command) -> Packed:
-    """As `pack_command`, of a command that has a long value: in parts, and that value is one of them."""
+    """As `pack_command`, for a command with a long value: in parts, and the value is a part of its own."""
     if type(command) is Guarded:
         revision, no_directory, inner = command
         return pack_parts((GUARDED, request, revision, no_directory, COMMAND_TAGS[type(inner)], inner))
@@ -659,7 +659,7 @@ def _unpack_command(payload: bytes, at: int) -> tuple[int, Command]:
 
 
 def unpack_forwarded(payload: bytes) -> Command:
-    """A command without a time, for a check: of a long value it may have the beginning alone. Raises WireError."""
+    """A command without a time, to be checked; a long value may be cut short. Raises WireError."""
     if len(payload) > LONG_BYTES and (found := _unpack_few(payload, shortens=True)) is not None and len(found) == 1:
         return _command_of(found[0])[1]
     return _unpack_command(payload, 0)[1]
@@ -723,7 +723,7 @@ class MessagePacker:
         return joined(self.pack_parts(message))
 
     def pack_parts(self, message: PeerMessage) -> Packed:
-        """In parts if the message has long bytes: none of them is copied, for however many followers."""
+        """In parts if the message has long bytes, which are not copied, however many followers there are."""
         if type(message) is AppendRequest:
             to, sender, term, prev_index, prev_term, entries, commit = message
             if entries is not self._entries:

@@ -44,7 +44,7 @@ LARGE_BYTES = 32 << 10
 
 #: Calls a request.
 CALLS = {"PUT": 169.0, "GET": 52.0, "64 PUTs": 29.8, "64 GETs": 22.3, "64 quorum GETs": 27.1}
-PURE_CALLS = {"PUT": 496.0, "GET": 120.0, "64 PUTs": 153.5, "64 GETs": 92.3, "64 quorum GETs": 146.0}
+PURE_CALLS = {"PUT": 496.0, "GET": 120.0, "64 PUTs": 152.0, "64 GETs": 92.3, "64 quorum GETs": 146.0}
 #: Calls for each long poll of one key that a write ends: the delivery, and that its connection may go on.
 WATCHER_CALLS = 7.2
 PURE_WATCHER_CALLS = 17.7

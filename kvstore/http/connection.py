@@ -40,8 +40,8 @@ log = logging.getLogger(__name__)
 
 #: `1`, CR LF, one byte, CR LF: what comes with each byte of a body at worst.
 CHUNK_OVERHEAD = 5
-#: Of a body, what aiohttp buffers before it pauses. It also pauses after a sixteenth as many chunks, however short they
-#: are, so these bound what is parsed in one go.
+#: Bytes of a body that aiohttp buffers before it pauses. It also pauses after a sixteenth as many chunks, however short
+#: they are, so both bound the work of one turn.
 BODY_BUFFER_BYTES = 16 << 10
 SHORT_BODY_DIGITS = len(str(SHORT_BODY_BYTES))
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}) ([^\x00-\x20\x7f]+) HTTP/1\.[01]\r\n")
@@ -285,7 +285,7 @@ class Exchange:
         self._held = 0
 
     async def pass_over_body(self) -> None:
-        """What is left of it, as aiohttp would, but in turns (see `_collect`)."""
+        """Discard the rest of the body, as aiohttp would, but in turns (see `_collect`)."""
         payload, connection = self._payload, self.connection
         if payload.is_eof() or payload.exception() is not None or connection.transport is None:
             return
@@ -499,7 +499,7 @@ class Connection(web.RequestHandler):
 
     @property
     def lingering_seconds(self) -> float:
-        """For how long the rest of a body is waited for that nobody reads."""
+        """How long to wait for the rest of a body that is discarded."""
         return self._lingering_time
 
     def end_lingering(self) -> None:

@@ -465,7 +465,7 @@ class Express:
             self._ask_again(self._request)
 
     def go_on(self) -> None:
-        """The watch, or the body, has ended: what came meanwhile is served."""
+        """The watch, or the body, has ended: serve requests that arrived meanwhile."""
         self._asked = None
         self._request = b""
         if self._lane.is_closing:

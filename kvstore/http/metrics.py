@@ -112,9 +112,7 @@ class MemberCollector(Collector):
         yield _gauge(
             "kvstored_watch_oldest_due_seconds", "Time that the oldest of them has waited.", store.oldest_due_seconds
         )
-        yield _counter(
-            "kvstored_watches_ended", "Watches ended because they were too far behind.", store.watchers_ended
-        )
+        yield _counter("kvstored_watches_ended", "Watches ended because they lagged too far.", store.watchers_ended)
 
 
 def _server(numbers: Numbers) -> Iterator[Metric]:

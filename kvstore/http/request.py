@@ -46,7 +46,7 @@ class Request(Protocol):
     async def body(self, limit: int) -> bytes:
         """The whole body. Raises BodyError when it is longer than `limit` bytes, or broken.
 
-        A client that waits for `100 Continue` gets it now: whoever does not ask for the body does not send it. The load
+        A client that waits for `100 Continue` gets it now; such a client sends no body before. The load
         counts the bytes until `release_body`.
         """
 

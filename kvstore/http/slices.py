@@ -3,7 +3,7 @@
 A few are under way at a time; further ones wait in the order they came, and are refused when that takes too long. An
 answer whose client does not read (a stalled one) leaves its place to the next. The number of stalled answers is
 bounded as well: while others wait, the first to stall is dropped. While the member has other work, three times
-the time of each slice is left to that. Knows no listing and no socket: a `LongAnswer` has both.
+the time of each slice is left to that. Does not know listings or sockets: a `LongAnswer` has both.
 """
 
 from __future__ import annotations
@@ -217,7 +217,7 @@ class Slices:
                 if answer in self._running:
                     rest = self._slice(answer)
                     break
-        finally:  # not before, because what is called above would have the next turn come immediately
+        finally:  # not earlier: the calls above would schedule the next turn without a rest
             self._is_scheduled = False
             self._schedule(rest)
 

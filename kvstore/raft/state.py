@@ -136,7 +136,7 @@ class State:
         self.pending_change = 0  # no change may be proposed before this index is applied
         self.retires_at = 0  # a leader without a vote: once this is applied, its successors know all they must
         self.proposals_seen: dict[tuple[int, int], int] = {}  # (sender, session): the last sequence taken
-        self.forwarded_refusal: Refusal | None = None  # the driver's judgement of what is forwarded next
+        self.forwarded_refusal: Refusal | None = None  # why the next forwarded proposal is rejected
         self.transferee = NO_MEMBER
         self.transfer_elapsed = 0
         self.waiting_reads: list[tuple[int, int]] = []  # (member, context), for the next round

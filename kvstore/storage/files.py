@@ -131,7 +131,7 @@ class OSFile:
             while end < size:
                 end = os.lseek(self._descriptor, os.lseek(self._descriptor, end, os.SEEK_DATA), os.SEEK_HOLE)
         except OSError as error:
-            # ENXIO: there is no data after `end`. Any other error: this file system cannot tell.
+            # ENXIO: there is no data after `end`. Any other error: this file system does not report it.
             return min(end, size) if error.errno == errno.ENXIO else size
         return min(end, size)
 

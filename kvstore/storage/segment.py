@@ -216,7 +216,7 @@ def rewrite(file: File, found: Scan) -> None:
 
 
 def _framed(batch: Iterable[tuple[int, Packed]], chain: int) -> tuple[list[bytes], int]:
-    """The records in one piece, or in several if a payload is in parts; and the chain behind them."""
+    """The records in one piece, or in several if a payload is in parts; and the chain after them."""
     pieces: list[bytes] = []
     is_whole = True
     for kind, payload in batch:

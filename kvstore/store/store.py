@@ -164,7 +164,7 @@ class Store:
 
         An event that the history holds is delivered before this returns; the watcher then never gets another,
         even as a stream (docs/api-v2.md, *Watching*). Otherwise `deliver` is called from `apply`, or soon after it
-        if there is much to deliver (see `pace_watchers`), for a one-shot watch once.
+        if there is much to deliver (see `pace_watchers`). A one-shot watch gets one call.
         `deliver` must not raise and must not call the store; it may cancel watchers.
         Raises HistoryCleared.
         """

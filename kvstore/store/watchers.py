@@ -128,7 +128,7 @@ class Watchers:
         """`reach`: how far the index of an event due may lag, so that the history still has the following ones."""
         self.count = 0
         self.due_count = 0  # events due
-        self.ended = 0  # watchers that were ended because they were too far behind
+        self.ended = 0  # watchers that ended because they lagged too far
         self._reach = reach
         self._newest = 0  # index of the last event
         self._later: Callable[[Callable[[], None]], object] | None = None

@@ -20,6 +20,7 @@ from tests.http.backend import LocalBackend
 from tests.http.client import DEADLINE, FORM, RawClient, request
 from tests.http.conftest import Connect
 from tests.http.scene import HASH, basic
+from tests.http.waiting import until
 
 PATHS = {"PUT": "/v2/keys/closed", "POST": "/v2/keys/closed"}
 TOO_LONG = f"the body is too long; JSON may have {JSON_BYTES} bytes"
@@ -106,9 +107,7 @@ class TestForms:
         try:
             for client in escaped:
                 client.send(request("PUT /v2/keys/a", FORM, body=b"value=" + b"y" * 99_000 + b"%41" * 200_000))
-            async with asyncio.timeout(DEADLINE):
-                while not begun.is_set():  # noqa: ASYNC110  # it is set in another thread
-                    await asyncio.sleep(0.001)
+            await until(begun.is_set)
             answer = await plain.ask(request("PUT /v2/keys/b", FORM, body=b"value=" + b"y" * 300_000 + b"%42"))
             assert answer.status == 201
         finally:

@@ -29,6 +29,7 @@ from tests.http.backend import LocalBackend
 from tests.http.client import DEADLINE, FORM, RawClient, Response, put, request
 from tests.http.conftest import Connect
 from tests.http.scene import furnish
+from tests.http.waiting import until
 
 HOST = b"\r\nHost: x"
 NOT_EXPRESS = "X-Unknown: 1"  # a header line that moves its connection to aiohttp
@@ -85,12 +86,6 @@ def test_no_more_than_so_many_heads_are_remembered() -> None:
 
 
 READ_BYTES = 256 << 10  # that a transport reads at a time
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE):
-        while not holds():  # noqa: ASYNC110  # it will in one of the next turns of the loop
-            await asyncio.sleep(0)
 
 
 async def make_busy(client: RawClient) -> None:

@@ -26,7 +26,8 @@ from kvstore.store.operations import Set
 from tests.http.backend import LocalBackend
 from tests.http.client import DEADLINE, RawClient, put, request
 from tests.http.conftest import Connect
-from tests.http.test_express import NOT_EXPRESS, make_busy, until
+from tests.http.test_express import NOT_EXPRESS, make_busy
+from tests.http.waiting import until
 
 READY = 256  # sockets that are read in one go
 READ_BYTES = 64 << 10  # of one of them

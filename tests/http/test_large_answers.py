@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
@@ -19,6 +18,7 @@ from kvstore.store.operations import Set
 from tests.http.backend import LocalBackend
 from tests.http.client import DEADLINE, FORM, RawClient, request
 from tests.http.conftest import Connect
+from tests.http.waiting import until
 
 #: For either way: an odd header line has aiohttp serve the request.
 WAYS = {"express": (), "aiohttp": ("X-Odd: 1",)}
@@ -74,17 +74,12 @@ def pause(client: RawClient) -> None:
     client.writer.transport.pause_reading()  # type: ignore[attr-defined]  # it is a full transport
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE):
-        while not condition():  # noqa: ASYNC110  # the server tells nobody
-            await asyncio.sleep(0.001)
-
-
 class Watcher:
-    """The most that is unread, while it is asked again and again whether nothing moves any more."""
+    """The most that is unread, until nothing moves any more: for as long as others get fifty answers."""
 
-    def __init__(self, http: Http) -> None:
+    def __init__(self, http: Http, other: RawClient) -> None:
         self._http = http
+        self._other = other
         self.of_one = self.of_all = 0
 
     async def watch(self) -> None:
@@ -97,18 +92,18 @@ class Watcher:
                 seen = now
                 self.of_one = max(self.of_one, *now, 0)
                 self.of_all = max(self.of_all, sum(now))
-                await asyncio.sleep(0.002)
+                await self._other.ask(request("GET /v2/keys/none"))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 async def test_one_client_that_pipelines_and_reads_nothing(
-    client: RawClient, http: Http, backend: LocalBackend, lines: tuple[str, ...], shape: str
+    client: RawClient, connect: Connect, http: Http, backend: LocalBackend, lines: tuple[str, ...], shape: str
 ) -> None:
     line, atom, body = SHAPES[shape]
     put_there(backend, atom * MEBIBYTE)
     pause(client)
     client.send(request(line, *lines, *((FORM,) if body else ()), body=body) * 30)
-    watcher = Watcher(http)
+    watcher = Watcher(http, await connect())
     await until(lambda: max(unread(http), default=0) > 0)
     await watcher.watch()
     client.writer.transport.abort()  # with the requests that it could not send
@@ -125,7 +120,7 @@ async def test_many_clients_that_read_nothing(
         client = await connect()
         pause(client)
         client.send(request(line, *lines, *((FORM,) if body else ()), body=body) * 5)
-    watcher = Watcher(http)
+    watcher = Watcher(http, await connect())
     await until(lambda: sum(unread(http)) > 0)
     await watcher.watch()
     assert 0 < watcher.of_one < OWN_BYTES

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -23,14 +23,9 @@ from tests.http.backend import LocalBackend
 from tests.http.client import DEADLINE, FORM, RawClient, put, request
 from tests.http.conftest import Connect
 from tests.http.scene import HASH
+from tests.http.waiting import until
 
 BIG = b"x" * 8_000_000  # more than the sockets of one connection hold
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE):
-        while not condition():  # noqa: ASYNC110  # the server tells nobody
-            await asyncio.sleep(0.001)
 
 
 def pause(client: RawClient) -> None:
@@ -398,24 +393,25 @@ class TestArrivingBytes:
         assert http.load.arriving_bytes == 0
 
     async def test_a_body_counts_while_it_is_parsed_beside_the_loop(
-        self, client: RawClient, http: Http, monkeypatch: pytest.MonkeyPatch
+        self, connect: Connect, http: Http, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        is_parsed = threading.Event()
+        begun, may_end = threading.Event(), threading.Event()
 
         def parse(*arguments: Any) -> KeyRequest:
-            is_parsed.wait()
+            begun.set()
+            may_end.wait()
             return parse_key_request(*arguments)
 
         monkeypatch.setattr("kvstore.http.v2.keys.parse_key_request", parse)
         body = "value=" + "x" * 280_000
+        client, other = await connect(), await connect()
         try:
             client.send(put("/b", body))
-            await until(lambda: http.load.arriving_bytes == len(body))
-            for _ in range(20):
-                await asyncio.sleep(0.001)
-                assert http.load.arriving_bytes == len(body)
+            await until(begun.is_set)
+            assert (await other.ask(request("GET /v2/keys/none"))).status == 404
+            assert http.load.arriving_bytes == len(body), "also after the turn that handed it over"
         finally:
-            is_parsed.set()
+            may_end.set()
         assert (await client.response()).status == 201
         assert http.load.arriving_bytes == 0
 

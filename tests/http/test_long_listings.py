@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import itertools
 import socket
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -20,6 +19,7 @@ from kvstore.store.operations import Delete, Set
 from tests.http.backend import LocalBackend
 from tests.http.client import DEADLINE, RawClient, put, request
 from tests.http.conftest import Connect
+from tests.http.waiting import until
 
 #: For either way: an odd header line has aiohttp serve the request.
 WAYS = {"express": (), "aiohttp": ("X-Odd: 1",)}
@@ -62,12 +62,6 @@ def pause(client: RawClient) -> None:
 
 def resume(client: RawClient) -> None:
     client.writer.transport.resume_reading()  # type: ignore[attr-defined]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE):
-        while not condition():  # noqa: ASYNC110  # the server tells nobody
-            await asyncio.sleep(0.001)
 
 
 async def occupy(connect: Connect, http: Http, lines: tuple[str, ...]) -> list[RawClient]:

@@ -13,6 +13,7 @@ import pytest
 from kvstore.http.slices import REST, Slices
 from kvstore.limits import Limits
 from tests.http.client import DEADLINE
+from tests.http.waiting import until
 
 
 class Answer:
@@ -101,12 +102,6 @@ def said() -> list[str]:
 async def ends(*answers: Answer) -> None:
     async with asyncio.timeout(DEADLINE):
         await asyncio.gather(*(answer.over.wait() for answer in answers))
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE):
-        while not condition():  # noqa: ASYNC110  # nothing notifies the test
-            await asyncio.sleep(0)
 
 
 async def test_they_take_turns_and_further_ones_wait(said: list[str]) -> None:

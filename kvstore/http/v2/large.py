@@ -1,8 +1,8 @@
 """Answers with large values: the body is made and sent in slices, as far as the client reads.
 
 Such an answer holds the values, which the store most likely holds as well, and one slice of their escapes. The load
-counts the values as long as that lasts, each once, so clients that do not read cannot have a member keep without an end
-what has been replaced. A connection serves no other request until its answer is sent.
+counts each value once until the answer is sent, so clients that do not read cannot make a member keep any number of
+replaced values. A connection serves no other request until its answer is sent.
 """
 
 from __future__ import annotations
